@@ -1,0 +1,10 @@
+//! Keeps autonomous coding agents running through reboots, power cuts, upgrades, OOM kills and lost networks.
+//!
+//! Modules that decide (no file, process, thread, environment or clock is touched in them):
+//! [`supervisor::core`], [`supervisor::agents`], [`supervisor::config`] but for its `read_file`.
+//!
+//! Modules that act: [`support`] (durable files, process identity, clock), [`supervisor::daemon`] (carries out what
+//! the core decides, and nothing else), [`supervisor::cli`].
+
+pub mod supervisor;
+pub mod support;

@@ -1,0 +1,148 @@
+//! What the supervisor must know of a kind of agent, and the list of the kinds. One file and one line a kind.
+
+mod command;
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::path::PathBuf;
+
+/// Every kind of agent, by the name that `agent = "…"` takes.
+pub const ADAPTERS: &[&dyn Adapter] = &[&command::Command];
+
+/// The adapter of that name.
+pub fn by_name(name: &str) -> Option<&'static dyn Adapter> {
+    ADAPTERS.iter().copied().find(|a| a.name() == name)
+}
+
+/// A kind of agent: how it is started, and how what it tells is read. Pure; the daemon does the rest.
+pub trait Adapter: Sync {
+    /// The name in `agent = "…"`.
+    fn name(&self) -> &'static str;
+    /// What the deciding code may count on.
+    fn capabilities(&self) -> Capabilities;
+    /// The program, its arguments and its own environment for one start.
+    fn launch(&self, request: &LaunchRequest) -> Launch;
+    /// What one JSON object from `supervisor event` says; empty when it says nothing of interest. An unknown event is
+    /// still a sign of life, so it is `[Signal::Alive]`, never an error: a hook must not fail a turn.
+    fn read_event(&self, event: &serde_json::Value) -> Vec<Signal>;
+}
+
+impl fmt::Debug for dyn Adapter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl PartialEq for dyn Adapter {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+/// What a kind of agent can do, as far as decisions depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// A session can be resumed by its uuid after a death.
+    pub resumes: bool,
+    /// Brings its own program, so `command` must be absent; else `command` is required.
+    pub own_program: bool,
+    /// Takes the prompt of a fresh session (kickoff, hand-off).
+    pub takes_prompt: bool,
+}
+
+/// What an adapter gets to build one start from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchRequest {
+    /// `command` of the loop, placeholders filled in.
+    pub command: Vec<String>,
+    /// `args` of the loop, placeholders filled in.
+    pub args: Vec<String>,
+    /// The session to start or resume.
+    pub session: Session,
+    /// The rendered prompt of a fresh session.
+    pub prompt: Option<String>,
+    /// A folder of this loop's own for files that the agent is pointed to.
+    pub runtime_dir: PathBuf,
+    /// The `supervisor` binary, for hooks.
+    pub supervisor: PathBuf,
+}
+
+/// A program to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// Variables beyond the allow-list; no secrets, those come from env files.
+    pub env: Vec<(String, String)>,
+    /// Files to write before the start (path, content), readable by the user only.
+    pub files: Vec<(PathBuf, String)>,
+}
+
+/// How an agent's session begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "start")]
+pub enum Session {
+    /// A session that did not exist before, with this uuid, given this prompt.
+    Fresh {
+        /// Its own.
+        uuid: String,
+        /// Which prompt it is given.
+        prompt: Prompt,
+    },
+    /// A session that existed.
+    Resume {
+        /// Its own.
+        uuid: String,
+    },
+}
+
+/// Which prompt a fresh session is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Prompt {
+    /// The first of its loop, or of a new phase.
+    Kickoff,
+    /// Takes over from a session that was full or could not be resumed.
+    Handoff,
+}
+
+/// What an agent tells of itself, whatever its kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "signal")]
+pub enum Signal {
+    /// It came up and can take prompts.
+    Ready,
+    /// It does something.
+    Alive,
+    /// A prompt or nudge reached it: the turn begins.
+    PromptAccepted,
+    /// Its turn ended well.
+    TurnEnded,
+    /// A tool is in flight.
+    ToolStarted,
+    /// The tool in flight is done.
+    ToolEnded,
+    /// It waits for a person.
+    NeedsPerson {
+        /// For what.
+        what: String,
+    },
+    /// Its account's usage limit is reached.
+    UsageLimit {
+        /// When it resets, in milliseconds since the Unix epoch, if known.
+        resets_at: Option<i64>,
+        /// The text or field that says so.
+        evidence: String,
+    },
+    /// Its account is not logged in.
+    LoggedOut {
+        /// The text or field that says so.
+        evidence: String,
+    },
+    /// The server has no room for it now; not a limit of the account.
+    Overloaded,
+    /// Its context is full or nearly so.
+    ContextFull,
+    /// It means to end.
+    Ending,
+}

@@ -1,0 +1,6 @@
+//! The supervisor: keeps every loop's agent running, or says why it is not.
+
+pub mod agents;
+pub mod config;
+pub mod core;
+pub mod names;

@@ -1,0 +1,3 @@
+//! What every binary of this package needs from the operating system.
+
+pub mod clock;
