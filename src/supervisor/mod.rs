@@ -2,5 +2,7 @@
 
 pub mod agents;
 pub mod config;
+pub mod control;
 pub mod core;
+pub mod journal;
 pub mod names;

@@ -48,3 +48,12 @@ impl Now {
 pub fn millis(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// A moment in milliseconds since the Unix epoch, for a person: `2026-11-22 15:43:21Z`. UTC, since the text is made by
+/// deciding code, which must not depend on the machine's zone, and is read next to the journal, which is in UTC too.
+pub fn format_time(wall: i64) -> String {
+    match jiff::Timestamp::from_millisecond(wall) {
+        Ok(at) => at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+        Err(_) => format!("{wall} ms"),
+    }
+}

@@ -1,0 +1,3 @@
+//! The control socket: what is said over it, who may say it, and both ends.
+
+pub mod protocol;

@@ -1,0 +1,157 @@
+//! An agent's death: its cause, what it counts for, and what it leaves behind.
+
+use super::Draft;
+use super::action::Action;
+use super::adopt::session_uuid;
+use super::budget::Verdict;
+use super::stage::{Stage, StageKind, StopWhy};
+use super::world::{Death, DeathCause, Life, NextSession};
+use crate::supervisor::agents::Session;
+use crate::supervisor::names::LoopName;
+use humantime::format_duration;
+use serde_json::json;
+use std::time::Duration;
+
+/// A resumed agent that dies within this and never said that it is ready could not be resumed: the next one is fresh.
+const RESUME_GRACE: Duration = Duration::from_secs(20);
+
+impl Draft<'_> {
+    pub(super) fn agent_gone(&mut self, name: &LoopName, epoch: u64) {
+        let now = self.now;
+        let Some(l) = self.w.loops.get(name) else { return };
+        if l.live_epoch() != Some(epoch) {
+            return;
+        }
+        let told = match l.stage {
+            Stage::Stopping { why, .. } => Some(why),
+            Stage::Up { .. } | Stage::Starting { .. } => None,
+            Stage::Adopting | Stage::Down { .. } | Stage::Dying { .. } | Stage::Clearing { .. } => return,
+        };
+        self.enter(name, Stage::Dying { since: now, told });
+        self.read_death(name);
+    }
+
+    pub(super) fn read_death(&mut self, name: &LoopName) {
+        let epoch = self.w.loops.get(name).and_then(|l| l.record.agent.as_ref()).map(|agent| agent.epoch);
+        if let Some(epoch) = epoch {
+            self.push(Action::ReadDeath(name.clone(), epoch));
+        }
+    }
+
+    pub(super) fn death_read(&mut self, name: &LoopName, epoch: u64, cause: DeathCause, piped: bool) {
+        let now = self.now;
+        let Some(l) = self.get_mut(name) else { return };
+        if l.live_epoch() != Some(epoch) || l.stage.kind() != StageKind::Dying {
+            return;
+        }
+        if let super::world::HostStatus::Ready { misses, .. } = &mut l.host.status {
+            *misses = 0;
+        }
+        if !piped {
+            l.pipe = l.pipe.closed(now);
+        }
+        self.account_death(name, cause, "");
+        self.clear(name);
+    }
+
+    /// Counts a death, or not, and settles what the next start does.
+    pub(super) fn account_death(&mut self, name: &LoopName, cause: DeathCause, where_seen: &str) {
+        let now = self.now;
+        let Some(config) = self.config(name) else { return };
+        let mut rng = self.rng(name.as_str());
+        let Some(l) = self.get_mut(name) else { return };
+        let Stage::Dying { told, .. } = l.stage else { return };
+        let Some(agent) = l.record.agent.take() else { return };
+        let epoch = agent.epoch;
+        let ran = now.since(agent.started);
+        let proved = ran >= config.stable_after;
+        let ready = l.life.turn != super::world::Turn::Unknown;
+        l.record.session = Some(session_uuid(&agent.session));
+        l.record.next_session = match told {
+            Some(StopWhy::ContextFull) => NextSession::Handoff,
+            Some(StopWhy::Phase | StopWhy::PlanComplete) => NextSession::Kickoff,
+            _ if matches!(agent.session, Session::Resume { .. }) && !ready && ran < RESUME_GRACE => {
+                NextSession::Handoff
+            }
+            _ => NextSession::Resume,
+        };
+        l.record.last_death = Some(Death { at: now, cause: cause.clone(), ran_ms: crate::support::clock::millis(ran) });
+        l.life = Life::new(now, "died");
+        l.life.last_sign = None;
+        let counts = told.is_none_or(|why| why.counts_as_death(proved));
+        let mut evidence = json!({
+            "cause": cause, "ran": format_duration(round(ran)).to_string(),
+            "pid": agent.process.map(|p| p.pid), "epoch": epoch,
+        });
+        if !where_seen.is_empty() {
+            evidence["seen"] = json!(where_seen);
+        }
+        if !counts {
+            let why = told.map_or("", StopWhy::text);
+            self.journal(Some(name), "ended", &format!("it {cause}; {why}"), evidence, None);
+            return;
+        }
+        let recovered = if proved { l.record.budget.reset() } else { None };
+        l.record.restarts = l.record.restarts.saturating_add(1);
+        let verdict = l.record.budget.death(now, config.crash_loop, &mut rng);
+        let deaths = l.record.budget.deaths();
+        evidence["deaths_in_window"] = json!(deaths);
+        if recovered.is_some() {
+            evidence["crash_loop_ended"] = json!(true);
+        }
+        let within = format_duration(config.crash_loop.within).to_string();
+        let (decision, next) = match verdict {
+            Verdict::AtOnce => ("restart", "started again at once".to_owned()),
+            Verdict::After(delay) => ("backoff", format!("started again after {}", format_duration(delay))),
+            Verdict::CrashLoop { retry_in } => {
+                ("hold", format!("held as a crash loop; tried again after {}", format_duration(round(retry_in))))
+            }
+            Verdict::StillCrashLoop { retry_in } => {
+                ("hold", format!("still a crash loop; tried again after {}", format_duration(round(retry_in))))
+            }
+        };
+        self.journal(Some(name), decision, &format!("the agent {cause}"), evidence, Some(next.clone()));
+        if let Verdict::CrashLoop { .. } = verdict {
+            self.notify(
+                "crash-loop",
+                Some(name),
+                format!("{name}: {deaths} deaths within {within}, the last: {cause}"),
+                format!("{next}; see `supervisor logs {name}`, or start it now with `supervisor start {name}`"),
+            );
+        } else if let DeathCause::Oom { .. } = cause {
+            self.notify("oom", Some(name), format!("{name}: {cause}"), next);
+        }
+    }
+
+    /// Begins to kill what the agent left behind. From every stage but `Down` with nothing in it.
+    pub(super) fn clear(&mut self, name: &LoopName) {
+        let now = self.now;
+        if self.w.loops.get(name).is_none_or(|l| l.stage.kind() == StageKind::Clearing) {
+            return;
+        }
+        self.enter(name, Stage::Clearing { since: now });
+        self.push(Action::Clear(name.clone()));
+    }
+
+    pub(super) fn cleared(&mut self, name: &LoopName, killed: usize) {
+        let now = self.now;
+        if self.w.loops.get(name).is_none_or(|l| l.stage.kind() != StageKind::Clearing) {
+            return;
+        }
+        self.enter(name, Stage::Down { since: now });
+        if killed > 0 {
+            self.journal(
+                Some(name),
+                "leftovers-killed",
+                "processes that the agent left behind were killed before anything else is started",
+                json!({ "killed": killed }),
+                None,
+            );
+        }
+    }
+}
+
+/// Whole seconds from one second on: nobody reads `4m 59s 873ms`.
+pub(super) fn round(d: Duration) -> Duration {
+    if d.as_secs() >= 1 { Duration::from_secs(d.as_secs()) } else { Duration::from_millis(d.as_millis() as u64) }
+}

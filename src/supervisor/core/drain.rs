@@ -1,0 +1,158 @@
+//! Bringing every loop to a safe point and holding it there.
+//!
+//! Safe is: its turn has ended, its clone is clean, its last commit is pushed, and no claim is open. A claim that waits
+//! for its verdict keeps both sides from being safe: the verifier must live to judge it.
+
+use super::Draft;
+use super::action::Action;
+use super::gates::GateState;
+use super::stage::{Stage, StageKind, StopWhy};
+use super::world::{Drain, RequestId, Safety, Until, Waiter, Wish};
+use crate::supervisor::control::protocol::Refusal;
+use crate::supervisor::names::LoopName;
+use crate::support::clock::millis;
+use serde_json::json;
+use std::time::Duration;
+
+/// How often the clone of a loop that is not safe yet is looked at: git on a large clone costs tens of milliseconds.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+impl Draft<'_> {
+    pub(super) fn drain(&mut self, request: RequestId, timeout: Duration) {
+        let now = self.now;
+        if self.w.global.frozen.is_some() {
+            self.refuse(request, Refusal::NotNow, "drain: everything is frozen; run `supervisor thaw` first");
+            return;
+        }
+        self.w.global.drain = Some(Drain { since: now, until: now.plus(timeout).wall });
+        self.w.waiters.push(Waiter { request, until: Until::Drained, deadline: now.plus(timeout).boot });
+        self.journal(
+            None,
+            "drain",
+            "the operator wants every loop at a safe point",
+            json!({ "timeout_ms": millis(timeout) }),
+            Some("each loop is held as soon as it is safe".to_owned()),
+        );
+        let names: Vec<LoopName> = self.w.loops.keys().cloned().collect();
+        for name in names {
+            if let Some(l) = self.get_mut(&name) {
+                l.unsafe_because = None;
+                l.safety = Safety::Idle(None);
+                let busy = l.stage.kind() == StageKind::Up;
+                if busy && !self.account_shut(&name) {
+                    self.say(
+                        &name,
+                        "Please come to a safe point: finish or drop what is half done, commit, push, then end your turn.",
+                    );
+                }
+            }
+        }
+    }
+
+    /// Whether a loop is where a drain wants it.
+    fn drained(&self, name: &LoopName) -> bool {
+        self.w.loops.get(name).is_some_and(|l| {
+            let held = l.record.drained.is_some() || matches!(l.record.wish, Wish::Stop { .. });
+            held && l.stage.kind() == StageKind::Down
+        })
+    }
+
+    pub(super) fn settle_drain(&mut self) {
+        let Some(drain) = self.w.global.drain else { return };
+        let names: Vec<LoopName> = self.w.loops.keys().cloned().collect();
+        if names.iter().all(|name| self.drained(name)) {
+            self.w.global.drain = None;
+            self.journal(None, "drained", "every loop is at a safe point and held there", json!({}), None);
+            self.notify(
+                "drained",
+                None,
+                "every loop is at a safe point and held there".to_owned(),
+                "`supervisor start --all` ends it".to_owned(),
+            );
+            return;
+        }
+        if self.due_wall(drain.until) {
+            self.w.global.drain = None;
+            let unsafe_ones = self.unsafe_loops();
+            self.journal(
+                None,
+                "drain-timeout",
+                "not every loop came to a safe point in time; the others stay held",
+                json!({ "not_safe": unsafe_ones }),
+                Some("`supervisor start --all` releases the held ones".to_owned()),
+            );
+            return;
+        }
+        for name in names {
+            self.drain_one(&name);
+        }
+    }
+
+    /// Each loop that is not where the drain wants it, and why.
+    pub(super) fn unsafe_loops(&self) -> Vec<String> {
+        let open = |(name, l): (&LoopName, &super::world::Loop)| {
+            let why = l.unsafe_because.clone().unwrap_or_else(|| match l.life.turn.is_over() {
+                true => "not looked at yet".to_owned(),
+                false => "its turn has not ended".to_owned(),
+            });
+            format!("{name}: {why}")
+        };
+        self.w.loops.iter().filter(|(name, _)| !self.drained(name)).map(open).collect()
+    }
+
+    fn drain_one(&mut self, name: &LoopName) {
+        if self.drained(name) {
+            return;
+        }
+        let claim_open = matches!(self.w.gate.state, GateState::Claimed { .. });
+        let takes_part = self.w.config.loops.get(name).is_some_and(|c| c.role.is_some());
+        let Some(l) = self.get_mut(name) else { return };
+        let waits_for = match l.stage {
+            Stage::Up { .. } if !l.life.turn.is_over() => Some("its turn has not ended"),
+            Stage::Up { .. } | Stage::Down { .. } if claim_open && takes_part => Some("a claim waits for its verdict"),
+            Stage::Up { .. } | Stage::Down { .. } => None,
+            _ => return,
+        };
+        if let Some(why) = waits_for {
+            l.unsafe_because = Some(why.to_owned());
+            return;
+        }
+        let Safety::Idle(last) = l.safety else { return };
+        if !self.due(last.map_or(0, |at| at.saturating_add(millis(LOOK_EVERY)))) {
+            return;
+        }
+        if let Some(l) = self.get_mut(name) {
+            l.safety = Safety::InFlight;
+        }
+        self.push(Action::ReadSafety(name.clone()));
+    }
+
+    pub(super) fn safety_read(&mut self, name: &LoopName, found: Result<(), String>) {
+        let now = self.now;
+        let draining = self.w.global.drain.is_some();
+        let claim_open = matches!(self.w.gate.state, GateState::Claimed { .. });
+        let takes_part = self.w.config.loops.get(name).is_some_and(|c| c.role.is_some());
+        let Some(l) = self.get_mut(name) else { return };
+        l.safety = Safety::Idle(Some(now.boot));
+        match found {
+            Err(why) => l.unsafe_because = Some(why),
+            // It went on while git looked, or a claim came: what git saw is no longer true.
+            Ok(()) if !draining || (claim_open && takes_part) || !l.life.turn.is_over() => {}
+            Ok(()) => {
+                l.unsafe_because = None;
+                if !matches!(l.stage, Stage::Up { .. } | Stage::Down { .. }) {
+                    return;
+                }
+                l.record.drained = Some(now);
+                self.journal(
+                    Some(name),
+                    "hold",
+                    "drained: its turn has ended, its clone is clean and pushed, no claim is open",
+                    json!({}),
+                    Some("held until `supervisor start --all`".to_owned()),
+                );
+                self.end(name, StopWhy::Drain);
+            }
+        }
+    }
+}

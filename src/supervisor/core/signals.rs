@@ -1,0 +1,143 @@
+//! What agents tell of themselves.
+
+use super::Draft;
+use super::accounts::Fault;
+use super::stage::StopWhy;
+use super::world::{Said, Stall, Turn};
+use crate::supervisor::agents::Signal;
+use crate::supervisor::names::LoopName;
+use crate::support::clock::millis;
+use serde_json::json;
+use std::time::Duration;
+
+/// The first time an overloaded server is left alone for; doubles.
+const OVERLOAD_MIN: Duration = Duration::from_secs(30);
+/// The longest such time: overload passes within minutes, and the process is kept all the while.
+const OVERLOAD_MAX: Duration = Duration::from_secs(600);
+
+impl Draft<'_> {
+    pub(super) fn signals(&mut self, name: &LoopName, epoch: Option<u64>, signals: Vec<Signal>) {
+        let now = self.now;
+        let Some(l) = self.get_mut(name) else { return };
+        // An event of an earlier agent changes nothing: a stale heartbeat once killed every fresh session, for ever.
+        let live = l.live_epoch();
+        if live.is_none() || epoch.is_some_and(|epoch| Some(epoch) != live) {
+            return;
+        }
+        for signal in signals {
+            let Some(l) = self.get_mut(name) else { return };
+            l.life.last_sign = Some(now);
+            signal.word().clone_into(&mut l.life.sign);
+            l.life.stall = Stall::None;
+            self.signal(name, signal);
+        }
+    }
+
+    fn signal(&mut self, name: &LoopName, signal: Signal) {
+        let now = self.now;
+        let Some(l) = self.get_mut(name) else { return };
+        let life = &mut l.life;
+        if !matches!(signal, Signal::NeedsPerson { .. } | Signal::Alive) {
+            life.attention = Said::No;
+        }
+        match signal {
+            Signal::Ready => {
+                if life.turn == Turn::Unknown {
+                    life.turn = Turn::Idle { since: now };
+                }
+            }
+            Signal::Alive => {
+                if matches!(life.turn, Turn::Idle { .. }) {
+                    life.turn = Turn::Busy { since: now };
+                }
+            }
+            Signal::PromptAccepted | Signal::ToolEnded => {
+                life.turn = Turn::Busy { since: now };
+                life.idle_nudges = 0;
+            }
+            Signal::ToolStarted => {
+                life.turn = Turn::Tool { since: now };
+                self.account_good(name);
+            }
+            Signal::TurnEnded => {
+                life.turn = Turn::Idle { since: now };
+                if let super::world::Safety::Idle(at) = &mut l.safety {
+                    *at = None;
+                }
+                self.account_good(name);
+                if self.config(name).is_some_and(|c| c.restart_above.is_some()) {
+                    let epoch = self.epoch_of(name);
+                    self.sample(name, epoch);
+                }
+            }
+            Signal::NeedsPerson { what } => life.turn = Turn::Person { since: now, what },
+            Signal::UsageLimit { resets_at, evidence } => {
+                life.turn = Turn::Idle { since: now };
+                self.account_fault(name, Fault::Limit, resets_at, &evidence);
+            }
+            Signal::LoggedOut { evidence } => {
+                life.turn = Turn::Idle { since: now };
+                self.account_fault(name, Fault::Login, None, &evidence);
+            }
+            Signal::Overloaded => self.overloaded(name),
+            Signal::ContextFull => {
+                life.end_after_turn = Some(StopWhy::ContextFull);
+                self.journal(
+                    Some(name),
+                    "context-full",
+                    "its context is full",
+                    json!({}),
+                    Some("a fresh session with the hand-off prompt when its turn has ended".to_owned()),
+                );
+            }
+            Signal::Ending => {
+                life.turn = Turn::Idle { since: now };
+                self.journal(Some(name), "ending", "the agent says that it means to end", json!({}), None);
+            }
+        }
+    }
+
+    pub(super) fn epoch_of(&self, name: &LoopName) -> u64 {
+        self.w.loops.get(name).map_or(0, |l| l.record.epoch)
+    }
+
+    fn overloaded(&mut self, name: &LoopName) {
+        let now = self.now;
+        let mut rng = self.rng(name.as_str());
+        let Some(l) = self.get_mut(name) else { return };
+        let (since, tries) = match l.life.turn {
+            Turn::Overloaded { since, tries, .. } => (since, tries.saturating_add(1)),
+            _ => (now, 0),
+        };
+        let base = OVERLOAD_MAX.min(OVERLOAD_MIN.saturating_mul(1 << tries.min(8)));
+        let wait = base + Duration::from_millis(rng.u64(0..=millis(base) / 4));
+        l.life.turn = Turn::Overloaded { since, tries, until: now.plus(wait).boot };
+        self.journal(
+            Some(name),
+            "overloaded",
+            "the server is overloaded; the process is kept",
+            json!({ "in_a_row": tries + 1 }),
+            Some(format!("told to go on after {}", crate::support::units::format_duration(wait))),
+        );
+    }
+}
+
+impl Signal {
+    /// The word that `status` shows as the last sign of life; the same as in its JSON.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Alive => "alive",
+            Self::PromptAccepted => "prompt-accepted",
+            Self::TurnEnded => "turn-ended",
+            Self::ToolStarted => "tool-started",
+            Self::ToolEnded => "tool-ended",
+            Self::NeedsPerson { .. } => "needs-person",
+            Self::UsageLimit { .. } => "usage-limit",
+            Self::LoggedOut { .. } => "logged-out",
+            Self::Overloaded => "overloaded",
+            Self::ContextFull => "context-full",
+            Self::Ending => "ending",
+        }
+    }
+}

@@ -1,0 +1,592 @@
+//! Everything that decisions are made from. Plain data; what survives the supervisor is in the `…Record` types.
+
+use super::accounts::Account;
+use super::budget::RestartBudget;
+use super::gates::Gate;
+use super::stage::{Stage, StopWhy};
+use crate::supervisor::agents::Session;
+use crate::supervisor::config::{Config, LoopConfig};
+use crate::supervisor::names::{AccountName, LoopName, NeedName};
+use crate::support::clock::Now;
+use crate::support::process::{BootId, ProcId};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Everything that decisions are made from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct World {
+    /// What the operator wrote.
+    pub config: Arc<Config>,
+    /// This boot.
+    pub boot_id: BootId,
+    /// Random, different in each run of the supervisor: jitter and session uuids come from it.
+    pub seed: u64,
+    /// Whether the supervisor is ending.
+    pub mode: Mode,
+    /// When the supervisor before this one ended on purpose, if it did: deaths after that are no crashes.
+    pub ended_before: Option<Now>,
+    /// What holds for all loops and survives.
+    pub global: GlobalRecord,
+    /// The gate of the current phase; survives.
+    pub gate: Gate,
+    /// The current phase; `None` when the config has no `[phases]`.
+    pub phase: Option<usize>,
+    /// A move that the daemon was told to make and has not answered for.
+    pub phase_move: Option<PhaseMove>,
+    /// What loops need.
+    pub needs: BTreeMap<NeedName, Need>,
+    /// The last look at free memory.
+    pub memory: MemorySample,
+    /// When an agent was last started, in milliseconds since boot.
+    pub last_start: Option<u64>,
+    /// The loops of the config.
+    pub loops: BTreeMap<LoopName, Loop>,
+    /// Requests that are answered later.
+    pub waiters: Vec<Waiter>,
+    /// When the next thing is due, in milliseconds since boot; the result of the last decision.
+    pub wake_at: Option<u64>,
+}
+
+/// Whether the supervisor is ending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// It is not.
+    Running,
+    /// It stops its loops first (direct mode).
+    StoppingLoops,
+    /// It leaves at once; the sessions stay.
+    Leaving,
+}
+
+/// What holds for all loops and survives the supervisor and a reboot.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct GlobalRecord {
+    /// `supervisor freeze`, since when.
+    #[serde(default)]
+    pub frozen: Option<Now>,
+    /// `supervisor drain` under way.
+    #[serde(default)]
+    pub drain: Option<Drain>,
+    /// The supervisor ended on purpose at this moment: deaths after that are no crashes.
+    #[serde(default)]
+    pub ended: Option<Now>,
+    /// Limits and login of each account that is not simply open.
+    #[serde(default)]
+    pub accounts: BTreeMap<AccountName, Account>,
+}
+
+/// `supervisor drain` under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// Since when.
+    pub since: Now,
+    /// Given up at this moment, in milliseconds since the Unix epoch (a reboot in between must not extend it).
+    pub until: i64,
+}
+
+/// A move of the phase index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PhaseMove {
+    /// Where it was.
+    pub from: usize,
+    /// Where it goes.
+    pub to: usize,
+    /// On whose behalf, for the journal.
+    pub by: String,
+    /// Whom to answer.
+    pub request: Option<RequestId>,
+}
+
+/// A request that the daemon holds a connection open for.
+pub type RequestId = u64;
+
+/// A request that is answered later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiter {
+    /// Whom to answer.
+    pub request: RequestId,
+    /// For what it waits.
+    pub until: Until,
+    /// When it is answered in any case, in milliseconds since boot.
+    pub deadline: u64,
+}
+
+/// What a request waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Until {
+    /// These have no agent.
+    Stopped(Vec<LoopName>),
+    /// These run with an epoch above the given one, or are held with a reason.
+    Settled(Vec<(LoopName, u64)>),
+    /// Every loop is drained.
+    Drained,
+}
+
+/// The last look at free memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MemorySample {
+    /// MemAvailable + SwapFree / 2, in bytes.
+    pub free: u64,
+    /// When, in milliseconds since boot; `None`: never.
+    pub at: Option<u64>,
+}
+
+/// Something that loops need before they start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Need {
+    /// What the last probe found.
+    pub state: NeedState,
+    /// Whether one is under way.
+    pub probe: Probe,
+}
+
+/// What the last probe of a need found.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NeedState {
+    /// It was not probed yet.
+    Unknown,
+    /// It is there.
+    There {
+        /// Since when.
+        since: Now,
+    },
+    /// It is not there.
+    Missing {
+        /// Since when.
+        since: Now,
+        /// What the probe said.
+        why: String,
+    },
+}
+
+/// The probing of a need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// None is under way.
+    Idle {
+        /// When the last one ended, in milliseconds since boot; `None`: never.
+        last: Option<u64>,
+        /// How many found it missing in a row.
+        misses: u32,
+    },
+    /// One is under way.
+    InFlight {
+        /// How many found it missing in a row before.
+        misses: u32,
+    },
+}
+
+/// One loop.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loop {
+    /// What survives.
+    pub record: LoopRecord,
+    /// Where its agent is.
+    pub stage: Stage,
+    /// Its tmux server.
+    pub host: Host,
+    /// What its agent does.
+    pub life: Life,
+    /// Whether its pane's output reaches the log.
+    pub pipe: Pipe,
+    /// The last start that failed before there was an agent.
+    pub start_failure: Option<StartFailure>,
+    /// What keeps it from a safe point, while draining.
+    pub unsafe_because: Option<String>,
+    /// Whether its clone is being looked at for a drain, and when that was last done.
+    pub safety: Safety,
+}
+
+/// Whether a loop's clone is being looked at for a drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Safety {
+    /// It is not; last looked at in milliseconds since boot.
+    Idle(Option<u64>),
+    /// It is.
+    InFlight,
+}
+
+/// What of a loop survives the supervisor and a reboot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LoopRecord {
+    /// The boot that the process identities and the budget are of.
+    pub boot_id: BootId,
+    /// What the operator wants.
+    pub wish: Wish,
+    /// Drained at a safe point, since when.
+    #[serde(default)]
+    pub drained: Option<Now>,
+    /// Grows with each start of the agent, for ever.
+    pub epoch: u64,
+    /// The agent that was last started, or is about to be; `None` once its death was dealt with.
+    #[serde(default)]
+    pub agent: Option<AgentRecord>,
+    /// The uuid of the last session.
+    #[serde(default)]
+    pub session: Option<String>,
+    /// The tmux server.
+    #[serde(default)]
+    pub server: Option<ProcId>,
+    /// Deaths and what they allow.
+    #[serde(default)]
+    pub budget: RestartBudget,
+    /// What the next start does about the session.
+    #[serde(default)]
+    pub next_session: NextSession,
+    /// Restarts after deaths since the loop exists.
+    #[serde(default)]
+    pub restarts: u64,
+    /// The last death.
+    #[serde(default)]
+    pub last_death: Option<Death>,
+}
+
+/// What the operator wants of a loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "wish")]
+pub enum Wish {
+    /// Keep it running.
+    Run,
+    /// Keep it stopped.
+    Stop {
+        /// Since when.
+        since: Now,
+    },
+}
+
+/// An agent that was started or is about to be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AgentRecord {
+    /// Its epoch.
+    pub epoch: u64,
+    /// Its process; `None` while only the intent is known.
+    #[serde(default)]
+    pub process: Option<ProcId>,
+    /// When the intent was written.
+    pub started: Now,
+    /// The hash of the definition that it runs.
+    pub hash: String,
+    /// The phase that it was started in.
+    #[serde(default)]
+    pub phase: Option<usize>,
+    /// Its session.
+    pub session: Session,
+    /// Whether it was told to end, and why.
+    #[serde(default)]
+    pub told: Option<StopWhy>,
+}
+
+/// What the next start does about the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NextSession {
+    /// A fresh one with the kickoff.
+    #[default]
+    Kickoff,
+    /// The last one again, where the agent can.
+    Resume,
+    /// A fresh one with the hand-off prompt.
+    Handoff,
+}
+
+/// What an agent died of, and when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Death {
+    /// When.
+    pub at: Now,
+    /// Of what.
+    pub cause: DeathCause,
+    /// How long it had run, in milliseconds.
+    pub ran_ms: u64,
+}
+
+/// What an agent died of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "cause")]
+pub enum DeathCause {
+    /// It exited.
+    Exited {
+        /// With this status.
+        status: i32,
+    },
+    /// A signal killed it.
+    Killed {
+        /// This one.
+        signal: i32,
+    },
+    /// The kernel killed it for its memory.
+    Oom {
+        /// Its limit, in bytes.
+        limit: Option<u64>,
+        /// The most that it used, in bytes.
+        peak: Option<u64>,
+    },
+    /// tmux did not say; handled as killed.
+    Unknown,
+}
+
+impl std::fmt::Display for DeathCause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exited { status } => write!(f, "exited with status {status}"),
+            Self::Killed { signal } => match signal_name(*signal) {
+                Some(name) => write!(f, "killed by {name}"),
+                None => write!(f, "killed by signal {signal}"),
+            },
+            Self::Oom { limit, peak } => {
+                write!(f, "killed by the kernel for its memory")?;
+                if let Some(limit) = limit {
+                    write!(f, ", limit {} MiB", limit >> 20)?;
+                }
+                if let Some(peak) = peak {
+                    write!(f, ", peak {} MiB", peak >> 20)?;
+                }
+                Ok(())
+            }
+            Self::Unknown => write!(f, "died of an unknown cause"),
+        }
+    }
+}
+
+fn signal_name(number: i32) -> Option<&'static str> {
+    signal_hook::low_level::signal_name(number)
+}
+
+/// A start that failed before there was an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartFailure {
+    /// What went wrong and what to do about it.
+    pub error: String,
+    /// How many in a row.
+    pub tries: u32,
+    /// Tried again then, in milliseconds since boot.
+    pub retry_at: u64,
+}
+
+/// A loop's tmux server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Where it is.
+    pub status: HostStatus,
+    /// How many in a row did not come up, or died within [`super::host::PROVED`].
+    pub tries: u32,
+    /// Since when there is none; `None` while there is one.
+    pub absent_since: Option<Now>,
+    /// Whether the operator was told that there is none.
+    pub said: Said,
+}
+
+/// Where a loop's tmux server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostStatus {
+    /// It is being looked for.
+    Probing,
+    /// There is none.
+    Absent {
+        /// The next one is made then, in milliseconds since boot.
+        next: u64,
+        /// What the last one said.
+        why: String,
+    },
+    /// One was made and has not answered yet.
+    Coming {
+        /// Since when.
+        since: Now,
+    },
+    /// It answers.
+    Ready {
+        /// Who it is.
+        server: ProcId,
+        /// Since when.
+        since: Now,
+        /// Commands in a row that it did not answer in time.
+        misses: u32,
+    },
+    /// It is hung and was sent SIGKILL.
+    Killed,
+}
+
+/// Whether a person was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// Not yet.
+    No,
+    /// Yes.
+    Yes,
+}
+
+/// Whether a pane's output reaches the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pipe {
+    /// It does.
+    Open,
+    /// It ended (a full disk does that silently).
+    Closed {
+        /// Opened again then, in milliseconds since boot, if no start does it before.
+        retry_at: u64,
+    },
+}
+
+/// What an agent does, as far as it can be told. Volatile: after a restart of the supervisor it starts from what the
+/// log's time says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Life {
+    /// The last sign of life.
+    pub last_sign: Option<Now>,
+    /// What it was.
+    pub sign: String,
+    /// Its turn.
+    pub turn: Turn,
+    /// The stall ladder.
+    pub stall: Stall,
+    /// Whether the operator was told that it waits for a person.
+    pub attention: Said,
+    /// Idle nudges without an answer.
+    pub idle_nudges: u32,
+    /// Memory of it and its children, in bytes, and when it was read.
+    pub memory: Option<(u64, Now)>,
+    /// Wants to be ended when its turn has.
+    pub end_after_turn: Option<StopWhy>,
+}
+
+impl Life {
+    /// Of an agent that has just been started or found.
+    pub fn new(now: Now, sign: &str) -> Self {
+        Self {
+            last_sign: Some(now),
+            sign: sign.to_owned(),
+            turn: Turn::Unknown,
+            stall: Stall::None,
+            attention: Said::No,
+            idle_nudges: 0,
+            memory: None,
+            end_after_turn: None,
+        }
+    }
+}
+
+/// An agent's turn.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Turn {
+    /// It never said; counts as ended where a turn's end is waited for.
+    Unknown,
+    /// It works.
+    Busy {
+        /// Since when.
+        since: Now,
+    },
+    /// A tool is in flight.
+    Tool {
+        /// Since when.
+        since: Now,
+    },
+    /// Its turn ended: the safe point.
+    Idle {
+        /// Since when.
+        since: Now,
+    },
+    /// It waits for a person.
+    Person {
+        /// Since when.
+        since: Now,
+        /// For what.
+        what: String,
+    },
+    /// The server had no room for it; it is told to go on later.
+    Overloaded {
+        /// Since when.
+        since: Now,
+        /// How many in a row.
+        tries: u32,
+        /// It is told to go on then, in milliseconds since boot.
+        until: u64,
+    },
+}
+
+impl Turn {
+    /// Whether it may be ended without cutting a turn.
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Unknown | Self::Idle { .. })
+    }
+}
+
+/// How far a stall has been confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stall {
+    /// There is none.
+    None,
+    /// The first sample found no sign of life; a second one follows.
+    Suspected {
+        /// Since then, in milliseconds since boot.
+        at: u64,
+    },
+    /// The second one did too, and it was nudged.
+    Nudged {
+        /// Then, in milliseconds since boot.
+        at: u64,
+    },
+}
+
+impl World {
+    /// A loop and its config; `None` for a name that the config does not have.
+    pub fn get(&self, name: &LoopName) -> Option<(&Loop, &LoopConfig)> {
+        Some((self.loops.get(name)?, self.config.loops.get(name)?))
+    }
+
+    /// Whether the last plan is done.
+    pub fn complete(&self) -> bool {
+        match (self.phase, &self.config.phases) {
+            (Some(index), Some(phases)) => index >= phases.plans.len(),
+            _ => false,
+        }
+    }
+
+    /// The account of a loop; open unless something is recorded.
+    pub fn account(&self, config: &LoopConfig) -> Option<&Account> {
+        self.global.accounts.get(&config.account)
+    }
+}
+
+impl Loop {
+    /// A loop of which only the record is known.
+    pub fn new(record: LoopRecord, now: Now) -> Self {
+        Self {
+            record,
+            stage: Stage::Adopting,
+            host: Host { status: HostStatus::Probing, tries: 0, absent_since: None, said: Said::No },
+            life: Life::new(now, "none yet"),
+            pipe: Pipe::Open,
+            start_failure: None,
+            unsafe_because: None,
+            safety: Safety::Idle(None),
+        }
+    }
+
+    /// The epoch of the agent that runs or is being started; events of any other one are stale.
+    pub fn live_epoch(&self) -> Option<u64> {
+        if !self.stage.may_have_agent() {
+            return None;
+        }
+        self.record.agent.as_ref().map(|agent| agent.epoch)
+    }
+}
+
+impl LoopRecord {
+    /// Of a loop that was never started.
+    pub fn new(boot_id: BootId) -> Self {
+        Self {
+            boot_id,
+            wish: Wish::Run,
+            drained: None,
+            epoch: 0,
+            agent: None,
+            session: None,
+            server: None,
+            budget: RestartBudget::default(),
+            next_session: NextSession::Kickoff,
+            restarts: 0,
+            last_death: None,
+        }
+    }
+}
