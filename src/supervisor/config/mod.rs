@@ -1,5 +1,8 @@
 //! What the operator wrote, checked and with every default filled in. Types only; reading and checking are beside.
 
+pub mod placeholders;
+pub mod report;
+
 use super::agents::{Adapter, Capabilities};
 use super::names::{AccountName, LoopName, NeedName};
 use serde::{Deserialize, Serialize};
