@@ -149,7 +149,7 @@ impl Source {
     /// The faults sorted by place, at most fifty, errors before warnings when some must be left out; and how many
     /// were left out.
     pub fn diagnostics(&self, mut faults: Vec<Fault>) -> (Vec<Diagnostic>, usize) {
-        faults.sort_by(|a, b| (a.severity, a.at.start).cmp(&(b.severity, b.at.start)));
+        faults.sort_by_key(|f| (f.severity, f.at.start));
         let more = faults.len().saturating_sub(MOST_SHOWN);
         faults.truncate(MOST_SHOWN);
         faults.sort_by_key(|f| (f.at.start, f.severity));
@@ -247,10 +247,11 @@ pub fn quoted(text: &str) -> String {
 
 /// Words for a message: `` `a`, `b`, `c` ``.
 pub fn listed<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
-    let words: Vec<_> = words.into_iter().collect();
     // A hostile config can declare tens of thousands.
-    let shown: Vec<_> = words.iter().take(30).map(|w| quoted(w)).collect();
-    if words.len() > shown.len() { format!("{}, …", shown.join(", ")) } else { shown.join(", ") }
+    let mut words = words.into_iter();
+    let shown: Vec<_> = words.by_ref().take(30).map(quoted).collect();
+    let more = if words.next().is_some() { ", …" } else { "" };
+    shown.join(", ") + more
 }
 
 /// The candidate that was probably meant.
@@ -276,7 +277,7 @@ mod tests {
     #[test]
     fn the_caret_is_under_the_text_whatever_precedes_it() {
         assert_eq!(
-            shown("a = 1\n\tkö = \"日本\" x\n", 19..25),
+            shown("a = 1\n\tkö = \"日本\" x\n", 14..20),
             "error: m\n -->f"
                 .replace("-->f", "--> f.toml:2:8\n  |\n2 |     kö = \"日本\" x\n  |           ^^^^\n  = help: h")
         );
