@@ -1,5 +1,20 @@
 //! What the operator wrote, checked and with every default filled in. Types only; reading and checking are beside.
 
+pub mod check;
+mod cross;
+mod file;
+mod hash;
+pub mod keys;
+mod loops;
+pub mod placeholders;
+pub mod programs;
+mod read;
+pub mod report;
+mod walk;
+
+pub use file::{NotFound, find, read_file};
+pub use read::{ConfigErrors, Loaded, read, read_with};
+
 use super::agents::{Adapter, Capabilities};
 use super::names::{AccountName, LoopName, NeedName};
 use serde::{Deserialize, Serialize};
