@@ -96,15 +96,22 @@ pub fn previous(path: &Path) -> PathBuf {
 /// Creates a folder and its missing parents with mode 0750, each surviving a power cut. An existing one is left as it
 /// is.
 pub fn create_folder(path: &Path) -> Result<(), DurableError> {
-    match DirBuilder::new().mode(FOLDER_MODE).create(path) {
-        Ok(()) => sync_folder(parent(path)),
-        Err(cause) if cause.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+    let made = match make_folder(path) {
         Err(cause) if cause.kind() == ErrorKind::NotFound && parent(path) != path => {
             create_folder(parent(path))?;
-            create_folder(path)
+            make_folder(path)
         }
+        made => made,
+    };
+    match made {
+        Ok(()) => sync_folder(parent(path)),
+        Err(cause) if cause.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         Err(cause) => Err(DurableError::io("creating the folder", path, cause)),
     }
+}
+
+fn make_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(FOLDER_MODE).create(path)
 }
 
 /// Removes the temporary files that a crash left in `folder` and returns their paths; a missing folder has none.
