@@ -3,4 +3,7 @@
 pub mod agents;
 pub mod config;
 pub mod core;
+pub mod journal;
 pub mod names;
+pub mod phase_file;
+pub mod store;
