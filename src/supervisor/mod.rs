@@ -6,3 +6,5 @@ pub mod control;
 pub mod core;
 pub mod journal;
 pub mod names;
+pub mod phase_file;
+pub mod store;

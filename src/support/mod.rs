@@ -1,4 +1,4 @@
 //! What every binary of this package needs from the operating system.
 
 pub mod clock;
-pub mod units;
+pub mod durable;
