@@ -1,5 +1,7 @@
 //! Descriptors are counted in a process of its own: other tests would open and close theirs meanwhile.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use cc_ci::support::child::Task;
 use std::process::Command;
 

@@ -3,4 +3,12 @@
 pub mod agents;
 pub mod config;
 pub mod core;
+pub mod env_file;
+pub mod environment;
+pub mod launch;
+pub mod leftovers;
 pub mod names;
+pub mod pane_log;
+pub mod session;
+pub mod socket_watch;
+pub mod tmux;

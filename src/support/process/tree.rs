@@ -117,6 +117,14 @@ pub fn environ(pid: i32) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
+/// The command line that a process runs, as arguments that each end in NUL; empty for a zombie or when it is gone.
+///
+/// # Errors
+/// When it is there but cannot be read.
+pub fn cmdline(pid: i32) -> io::Result<Vec<u8>> {
+    Ok(read_unless_gone(&format!("/proc/{pid}/cmdline"))?.unwrap_or_default())
+}
+
 fn owned_by(pid: i32, uid: u32) -> io::Result<bool> {
     let path = format!("/proc/{pid}");
     match std::fs::metadata(&path) {
