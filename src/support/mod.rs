@@ -1,4 +1,5 @@
 //! What every binary of this package needs from the operating system.
 
+pub mod child;
 pub mod clock;
-pub mod durable;
+pub mod process;

@@ -1,0 +1,203 @@
+//! Tells when a session host's socket appears (the host is coming up) and when it is removed (SIGUSR1 brings it back).
+
+use super::names::LoopName;
+use super::session::{SOCKET, sessions_dir};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// What became of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketEvent {
+    /// It is there. tmux listens on it a moment later, so a client may still be refused; then ask again.
+    Appeared,
+    /// It is not there any more, whether its server lives or not.
+    Removed,
+}
+
+/// Watches `<runtime_dir>/session/` and every loop's folder in it, those included that are made later.
+#[derive(Debug)]
+pub struct SocketWatch {
+    inotify: OwnedFd,
+    root: PathBuf,
+    root_watch: i32,
+    folders: BTreeMap<i32, LoopName>,
+    /// Events that were found by looking, before the kernel told any.
+    found: Vec<(LoopName, SocketEvent)>,
+}
+
+impl AsFd for SocketWatch {
+    /// Readable when [`SocketWatch::read_events`] has something to tell, but for the sockets that were there at first.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
+    }
+}
+
+impl SocketWatch {
+    /// Starts watching. Sockets that are there already come as [`SocketEvent::Appeared`] from the first
+    /// [`SocketWatch::read_events`], which need not be polled for.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or watched (`fs.inotify.max_user_instances` is used up).
+    pub fn new(runtime_dir: &Path) -> io::Result<Self> {
+        let root = sessions_dir(runtime_dir);
+        super::session::make_private_dir(&root)?;
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let wanted = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
+        let root_watch = inotify::add_watch(&inotify, &root, wanted)
+            .map_err(|e| io::Error::new(e.kind(), format!("watch folder `{}`: {e}", root.display())))?;
+        let mut watch = Self { inotify, root, root_watch, folders: BTreeMap::new(), found: Vec::new() };
+        watch.look()?;
+        Ok(watch)
+    }
+
+    /// What happened since the last call, in order; empty when nothing did. Several events of one loop can come at once,
+    /// of which the last counts.
+    ///
+    /// # Errors
+    /// When the kernel's queue or a folder cannot be read.
+    pub fn read_events(&mut self) -> io::Result<Vec<(LoopName, SocketEvent)>> {
+        let mut told = std::mem::take(&mut self.found);
+        for event in self.read_queue()? {
+            match event {
+                Raw::Overflow => {
+                    // Some events are lost: what is there now is the truth.
+                    for name in self.folders.values() {
+                        if !self.socket_is_there(name)? {
+                            told.push((name.clone(), SocketEvent::Removed));
+                        }
+                    }
+                    self.folders.clear();
+                    self.look()?;
+                }
+                Raw::Folder(name) => self.watch_folder(&name)?,
+                Raw::Socket(watch, event) => {
+                    told.extend(self.folders.get(&watch).map(|name| (name.clone(), event)));
+                }
+                Raw::FolderGone(watch) => {
+                    told.extend(self.folders.remove(&watch).map(|name| (name, SocketEvent::Removed)));
+                }
+            }
+            told.append(&mut self.found);
+        }
+        Ok(told)
+    }
+
+    fn read_queue(&self) -> io::Result<Vec<Raw>> {
+        let mut buffer = [MaybeUninit::<u8>::uninit(); 4096];
+        let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
+        let mut events = Vec::new();
+        loop {
+            let event = match reader.next() {
+                Ok(event) => event,
+                Err(Errno::AGAIN) => return Ok(events),
+                Err(Errno::INTR) => continue,
+                Err(e) => return Err(e.into()),
+            };
+            let file = event.file_name().map(|f| f.to_string_lossy().into_owned()).unwrap_or_default();
+            let flags = event.events();
+            if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
+                events.push(Raw::Overflow);
+            } else if event.wd() == self.root_watch {
+                // What is no loop's name was not made by us.
+                events.extend(file.parse().ok().map(Raw::Folder));
+            } else if flags.contains(ReadFlags::IGNORED) {
+                events.push(Raw::FolderGone(event.wd()));
+            } else if file == SOCKET {
+                let appeared = flags.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
+                let event_is = if appeared { SocketEvent::Appeared } else { SocketEvent::Removed };
+                events.push(Raw::Socket(event.wd(), event_is));
+            }
+        }
+    }
+
+    /// Watches every folder that is there.
+    fn look(&mut self) -> io::Result<()> {
+        for entry in std::fs::read_dir(&self.root)? {
+            if let Ok(name) = entry?.file_name().to_string_lossy().parse() {
+                self.watch_folder(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn watch_folder(&mut self, name: &LoopName) -> io::Result<()> {
+        let wanted = WatchFlags::CREATE
+            | WatchFlags::MOVED_TO
+            | WatchFlags::DELETE
+            | WatchFlags::MOVED_FROM
+            | WatchFlags::ONLYDIR;
+        match inotify::add_watch(&self.inotify, self.root.join(name.as_str()), wanted) {
+            Ok(watch) => drop(self.folders.insert(watch, name.clone())),
+            // Gone again, or a file of that name: no session's folder.
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            Err(e) => return Err(io::Error::new(e.kind(), format!("watch session folder of `{name}`: {e}"))),
+        }
+        // It may have been made before the watch was.
+        if self.socket_is_there(name)? {
+            self.found.push((name.clone(), SocketEvent::Appeared));
+        }
+        Ok(())
+    }
+
+    fn socket_is_there(&self, name: &LoopName) -> io::Result<bool> {
+        self.root.join(name.as_str()).join(SOCKET).try_exists()
+    }
+}
+
+enum Raw {
+    Overflow,
+    Folder(LoopName),
+    Socket(i32, SocketEvent),
+    FolderGone(i32),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{PollFd, PollFlags};
+    use std::os::unix::net::UnixListener;
+
+    fn events(watch: &mut SocketWatch) -> Vec<(String, SocketEvent)> {
+        let timeout = rustix::event::Timespec { tv_sec: 5, tv_nsec: 0 };
+        rustix::event::poll(&mut [PollFd::new(watch, PollFlags::IN)], Some(&timeout)).unwrap();
+        watch.read_events().unwrap().into_iter().map(|(name, event)| (name.to_string(), event)).collect()
+    }
+
+    #[test]
+    fn sockets_before_and_after_the_watch_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = |name: &str| sessions_dir(dir.path()).join(name).join(SOCKET);
+        std::fs::create_dir_all(socket("early").parent().unwrap()).unwrap();
+        std::fs::create_dir_all(socket("empty").parent().unwrap()).unwrap();
+        let listener = UnixListener::bind(socket("early")).unwrap();
+        let mut watch = SocketWatch::new(dir.path()).unwrap();
+        assert_eq!(watch.read_events().unwrap(), [("early".parse().unwrap(), SocketEvent::Appeared)]);
+        assert_eq!(watch.read_events().unwrap(), []);
+
+        std::fs::create_dir(socket("late").parent().unwrap()).unwrap();
+        std::fs::create_dir(socket("No Loop").parent().unwrap()).unwrap();
+        let another = UnixListener::bind(socket("late")).unwrap();
+        assert_eq!(events(&mut watch), [("late".to_owned(), SocketEvent::Appeared)]);
+        std::fs::remove_file(socket("early")).unwrap();
+        assert_eq!(events(&mut watch), [("early".to_owned(), SocketEvent::Removed)]);
+        std::fs::remove_dir_all(socket("late").parent().unwrap()).unwrap();
+        let told = events(&mut watch);
+        assert_eq!(told.last(), Some(&("late".to_owned(), SocketEvent::Removed)));
+        drop((listener, another));
+    }
+
+    #[test]
+    fn other_files_in_a_session_folder_are_no_news() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = sessions_dir(dir.path()).join("builder");
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut watch = SocketWatch::new(dir.path()).unwrap();
+        std::fs::write(folder.join("launch.json"), "x").unwrap();
+        assert_eq!(events(&mut watch), []);
+    }
+}
