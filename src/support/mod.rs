@@ -2,4 +2,6 @@
 
 pub mod child;
 pub mod clock;
+pub mod durable;
 pub mod process;
+pub mod units;

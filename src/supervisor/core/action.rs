@@ -37,8 +37,8 @@ pub enum Action {
     Start(Start),
     /// Ask tmux what the agent died of.
     ReadDeath(LoopName, u64),
-    /// Kill what the agent left behind until nothing is left.
-    Clear(LoopName),
+    /// Kill what the agent left behind until nothing is left; itself too, if its server died before it.
+    Clear(LoopName, Option<ProcId>),
     /// Tell the agent to end.
     End(LoopName, ProcId, Force),
     /// Stop the loop's processes in place.

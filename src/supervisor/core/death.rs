@@ -8,7 +8,7 @@ use super::stage::{Stage, StageKind, StopWhy};
 use super::world::{Death, DeathCause, Life, NextSession};
 use crate::supervisor::agents::Session;
 use crate::supervisor::names::LoopName;
-use humantime::format_duration;
+use crate::support::units::short_duration;
 use serde_json::json;
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ impl Draft<'_> {
         l.life.last_sign = None;
         let counts = told.is_none_or(|why| why.counts_as_death(proved));
         let mut evidence = json!({
-            "cause": cause, "ran": format_duration(round(ran)).to_string(),
+            "cause": cause, "ran": short_duration(ran),
             "pid": agent.process.map(|p| p.pid), "epoch": epoch,
         });
         if !where_seen.is_empty() {
@@ -99,15 +99,15 @@ impl Draft<'_> {
         if recovered.is_some() {
             evidence["crash_loop_ended"] = json!(true);
         }
-        let within = format_duration(config.crash_loop.within).to_string();
+        let within = short_duration(config.crash_loop.within);
         let (decision, next) = match verdict {
             Verdict::AtOnce => ("restart", "started again at once".to_owned()),
-            Verdict::After(delay) => ("backoff", format!("started again after {}", format_duration(delay))),
+            Verdict::After(delay) => ("backoff", format!("started again after {}", short_duration(delay))),
             Verdict::CrashLoop { retry_in } => {
-                ("hold", format!("held as a crash loop; tried again after {}", format_duration(round(retry_in))))
+                ("hold", format!("held as a crash loop; tried again after {}", short_duration(retry_in)))
             }
             Verdict::StillCrashLoop { retry_in } => {
-                ("hold", format!("still a crash loop; tried again after {}", format_duration(round(retry_in))))
+                ("hold", format!("still a crash loop; tried again after {}", short_duration(retry_in)))
             }
         };
         self.journal(Some(name), decision, &format!("the agent {cause}"), evidence, Some(next.clone()));
@@ -129,8 +129,18 @@ impl Draft<'_> {
         if self.w.loops.get(name).is_none_or(|l| l.stage.kind() == StageKind::Clearing) {
             return;
         }
+        // A server that died may have left the agent itself behind, without the marker if it cleared its environment.
+        let agent = self.old.loops.get(name).and_then(|l| l.record.agent.as_ref()).and_then(|agent| agent.process);
         self.enter(name, Stage::Clearing { since: now });
-        self.push(Action::Clear(name.clone()));
+        self.push(Action::Clear(name.clone(), agent));
+    }
+
+    /// Something that it left behind cannot be killed.
+    pub(super) fn clear_stuck(&mut self, name: &LoopName, what: &str) {
+        let why = format!("what its agent left behind cannot be killed: {what}");
+        let next = Some("tried on; nothing is started beside it".to_owned());
+        self.journal(Some(name), "clear-stuck", &why, json!({ "left": what }), next);
+        self.notify("clear-stuck", Some(name), format!("{name}: {why}"), "end it by hand".to_owned());
     }
 
     pub(super) fn cleared(&mut self, name: &LoopName, killed: usize) {
@@ -149,9 +159,4 @@ impl Draft<'_> {
             );
         }
     }
-}
-
-/// Whole seconds from one second on: nobody reads `4m 59s 873ms`.
-pub(super) fn round(d: Duration) -> Duration {
-    if d.as_secs() >= 1 { Duration::from_secs(d.as_secs()) } else { Duration::from_millis(d.as_millis() as u64) }
 }

@@ -84,6 +84,15 @@ pub enum Event {
         /// How many were killed.
         killed: usize,
     },
+    /// Some of what the agent left behind cannot be killed.
+    ClearStuck {
+        /// Whose.
+        name: LoopName,
+        /// What, and why not.
+        what: String,
+    },
+    /// State that had to be made durable was, or was not.
+    StateWritten(Result<(), String>),
     /// The pane's output no longer reaches the log.
     PipeClosed {
         /// Whose.

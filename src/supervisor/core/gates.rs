@@ -8,7 +8,7 @@ use super::world::{PhaseMove, RequestId};
 use crate::supervisor::config::{AdvanceOn, OnPhase, Role};
 use crate::supervisor::control::protocol::{Refusal, Response};
 use crate::supervisor::names::LoopName;
-use crate::support::units::format_duration;
+use crate::support::units::short_duration;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -355,7 +355,7 @@ impl Draft<'_> {
         let turn = self.by_role(role);
         let whose = turn.iter().map(LoopName::as_str).collect::<Vec<_>>().join(", ");
         let view = super::view::gate_view(&self.w).text();
-        let what = format!("{view} for {}; it is {whose}'s turn", format_duration(wait));
+        let what = format!("{view} for {}; it is {whose}'s turn", short_duration(wait));
         let next = match patience {
             Patience::Fresh => {
                 for name in &turn {

@@ -6,7 +6,7 @@ use super::world::{HostStatus, Loop, Mode, NeedState, Wish, World};
 use crate::supervisor::config::LoopConfig;
 use crate::supervisor::names::LoopName;
 use crate::support::clock::Now;
-use crate::support::units::{format_duration, format_size};
+use crate::support::units::{short_duration, short_size};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -150,7 +150,7 @@ pub(super) fn lasting(world: &World, name: &LoopName, l: &Loop, config: &LoopCon
     let wall_of = |boot: u64| now.wall.saturating_add(i64::try_from(boot.saturating_sub(now.boot)).unwrap_or(0));
     if let Some(crash) = l.record.budget.crash_loop() {
         if now.boot < crash.retry_at {
-            let within = format_duration(config.crash_loop.within);
+            let within = short_duration(config.crash_loop.within);
             let what = format!("crash loop: {} deaths within {within}", config.crash_loop.deaths);
             add(HoldKind::CrashLoop, what, Some(crash.since.wall), Ends::Time { at: wall_of(crash.retry_at) });
         }
@@ -214,7 +214,7 @@ pub(super) fn passing(world: &World, name: &LoopName, l: &Loop, config: &LoopCon
         let what = if world.memory.at.is_none() {
             "free memory is being read".into()
         } else {
-            format!("{} free, min_free_memory is {}", format_size(world.memory.free), format_size(least))
+            format!("{} free, min_free_memory is {}", short_size(world.memory.free), short_size(least))
         };
         add(HoldKind::Memory, what, None, Ends::Condition { text: "memory becomes free".into() });
     }

@@ -7,7 +7,7 @@ use super::world::{HostStatus, Said, Stall, Turn};
 use crate::supervisor::config::{LoopConfig, OnChange, OnPhase};
 use crate::supervisor::names::LoopName;
 use crate::support::clock::millis;
-use crate::support::units::{format_duration, format_size};
+use crate::support::units::{short_duration, short_size};
 use serde_json::json;
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ impl Draft<'_> {
         }
         let Some(l) = self.get_mut(name) else { return };
         let recovered = l.record.budget.reset();
-        let why = format!("it has run for {}: backoff and deaths start anew", format_duration(config.stable_after));
+        let why = format!("it has run for {}: backoff and deaths start anew", short_duration(config.stable_after));
         self.journal(Some(name), "stable", &why, json!({ "ended_crash_loop": recovered.is_some() }), None);
         if recovered.is_some() {
             self.notify("recovered", Some(name), format!("{name}: the crash loop is over"), why);
@@ -162,7 +162,7 @@ impl Draft<'_> {
         self.journal(
             Some(name),
             "nudge",
-            &format!("its turn ended {} ago and nothing came since", format_duration(self.now.since(since))),
+            &format!("its turn ended {} ago and nothing came since", short_duration(self.now.since(since))),
             json!({ "text": text, "unanswered": nudges }),
             None,
         );
@@ -253,7 +253,7 @@ impl Draft<'_> {
         self.journal(
             Some(name),
             "planned-restart",
-            &format!("it uses {}, restart_above is {}", format_size(memory), format_size(limit)),
+            &format!("it uses {}, restart_above is {}", short_size(memory), short_size(limit)),
             json!({ "memory": memory, "restart_above": limit }),
             Some("restarted when its turn has ended".to_owned()),
         );
@@ -276,7 +276,7 @@ impl Draft<'_> {
             return;
         }
         let evidence = json!({
-            "silent": format_duration(silent), "stall_after": format_duration(patience),
+            "silent": short_duration(silent), "stall_after": short_duration(patience),
             "last_sign": l.life.sign.clone(),
         });
         let confirm = (patience / CONFIRM_SHARE).min(CONFIRM_MAX);
@@ -284,18 +284,18 @@ impl Draft<'_> {
         match l.life.stall {
             Stall::None => {
                 l.life.stall = Stall::Suspected { at: now.boot };
-                let next = Some(format!("looked at again after {}", format_duration(confirm)));
+                let next = Some(format!("looked at again after {}", short_duration(confirm)));
                 self.journal(Some(name), "stall-suspected", "no sign of life", evidence, next);
             }
             Stall::Suspected { at } if now.boot >= at.saturating_add(millis(confirm)) => {
                 l.life.stall = Stall::Nudged { at: now.boot };
-                let next = Some(format!("restarted if there is none after {}", format_duration(nudged)));
+                let next = Some(format!("restarted if there is none after {}", short_duration(nudged)));
                 let why = "still no sign of life at the second look: it is nudged";
                 self.journal(Some(name), "nudge", why, evidence, next);
                 self.say(name, "Are you still there? Go on, or say what you wait for.");
             }
             Stall::Nudged { at } if now.boot >= at.saturating_add(millis(nudged)) => {
-                let summary = format!("{name}: no sign of life for {}, restarted", format_duration(silent));
+                let summary = format!("{name}: no sign of life for {}, restarted", short_duration(silent));
                 self.journal(Some(name), "stall-restart", "no sign of life after a nudge either", evidence, None);
                 self.notify("stall", Some(name), summary, format!("see `supervisor logs {name}`"));
                 self.end(name, StopWhy::Stall);

@@ -99,6 +99,8 @@ impl<'a> Draft<'a> {
             Event::AgentGone { name, epoch } => self.agent_gone(&name, epoch),
             Event::DeathRead { name, epoch, cause, piped } => self.death_read(&name, epoch, cause, piped),
             Event::Cleared { name, killed } => self.cleared(&name, killed),
+            Event::ClearStuck { name, what } => self.clear_stuck(&name, &what),
+            Event::StateWritten(result) => self.state_written(result),
             Event::PipeClosed { name } => self.pipe_closed(&name),
             Event::Signals { name, epoch, signals } => self.signals(&name, epoch, signals),
             Event::Sampled { name, epoch, output_at, memory, children_oom_killed } => {
@@ -192,6 +194,25 @@ impl<'a> Draft<'a> {
                 Leave::Nothing => "the supervisor was told to end and stops its loops first",
             };
             self.journal(None, "supervisor-ends", why, json!({}), None);
+        }
+    }
+
+    fn state_written(&mut self, result: Result<(), String>) {
+        match (result.err(), self.w.unwritable.is_some()) {
+            (Some(error), said) => {
+                self.w.unwritable = Some(error.clone());
+                if !said {
+                    let next = "tried again every 5 s; until then no agent is started, running ones are left alone";
+                    self.journal(None, "state-unwritable", &error, json!({}), Some(next.to_owned()));
+                    self.notify("state", None, error, next.to_owned());
+                }
+            }
+            (None, true) => {
+                self.w.unwritable = None;
+                self.journal(None, "state-writable", "the state can be written again", json!({}), None);
+                self.notify("state", None, "the state can be written again".to_owned(), String::new());
+            }
+            (None, false) => {}
         }
     }
 
@@ -315,7 +336,7 @@ impl<'a> Draft<'a> {
             "end",
             &format!("told to end because {}", why.text()),
             json!({ "pid": process.pid, "signal": "SIGTERM" }),
-            Some(format!("SIGKILL if it still runs after {}", humantime::format_duration(patience))),
+            Some(format!("SIGKILL if it still runs after {}", crate::support::units::short_duration(patience))),
         );
     }
 
@@ -378,6 +399,7 @@ pub fn first_world(
         phase,
         phase_move: None,
         needs,
+        unwritable: None,
         memory: world::MemorySample::default(),
         last_start: None,
         loops,

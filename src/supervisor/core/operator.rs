@@ -178,7 +178,7 @@ impl Draft<'_> {
         };
         let now = self.now;
         let why = format!("{} lets everything go on", caller.text());
-        let frozen_for = crate::support::units::format_duration(now.since(since));
+        let frozen_for = crate::support::units::short_duration(now.since(since));
         self.journal(None, "thaw", &why, json!({ "frozen_for": frozen_for }), None);
         let names: Vec<LoopName> = self.w.loops.keys().cloned().collect();
         for name in &names {

@@ -117,7 +117,7 @@ impl Draft<'_> {
             "overloaded",
             "the server is overloaded; the process is kept",
             json!({ "in_a_row": tries + 1 }),
-            Some(format!("told to go on after {}", crate::support::units::format_duration(wait))),
+            Some(format!("told to go on after {}", crate::support::units::short_duration(wait))),
         );
     }
 }

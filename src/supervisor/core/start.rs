@@ -233,7 +233,7 @@ impl Draft<'_> {
                 "start-failed",
                 &error,
                 json!({ "epoch": epoch, "tries": tries }),
-                Some(format!("tried again after {}", humantime::format_duration(wait))),
+                Some(format!("tried again after {}", crate::support::units::short_duration(wait))),
             );
         }
         // The first failure may be a passing one that nobody has to know of.

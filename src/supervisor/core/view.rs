@@ -7,7 +7,7 @@ use super::world::{HostStatus, Loop, NeedState, Stall, Turn, World};
 use crate::supervisor::config::OnChange;
 use crate::supervisor::names::LoopName;
 use crate::support::clock::{Now, format_time};
-use crate::support::units::format_duration;
+use crate::support::units::short_duration;
 use serde::{Deserialize, Serialize};
 
 /// The version of the shape of `status --json`; grows when a field changes its meaning or goes away.
@@ -24,6 +24,9 @@ pub struct StatusView {
     pub daemon: DaemonState,
     /// Since when everything is frozen.
     pub frozen: Option<i64>,
+    /// Why the state cannot be written, while it cannot.
+    #[serde(default)]
+    pub unwritable: Option<String>,
     /// Until when a drain is waited for.
     pub draining_until: Option<i64>,
     /// The current phase; absent without `[phases]`.
@@ -199,6 +202,7 @@ pub fn status(world: &World, now: Now) -> StatusView {
         at: now.wall,
         daemon: DaemonState::Running,
         frozen: world.global.frozen.map(|n| n.wall),
+        unwritable: world.unwritable.clone(),
         draining_until: world.global.drain.map(|d| d.until),
         phase: has_phases.then(|| phase_view(world)),
         gate: has_phases.then(|| gate_view(world)),
@@ -353,7 +357,7 @@ pub fn explain(world: &World, name: &LoopName, now: Now) -> Option<ExplainView> 
         },
         Stage::Up { .. } if world.global.frozen.is_some() => format!("stopped in place{since} (frozen)"),
         Stage::Up { .. } => {
-            let silent = l.life.last_sign.map(|at| format_duration(now.since(at))).unwrap_or_default();
+            let silent = l.life.last_sign.map(|at| short_duration(now.since(at))).unwrap_or_default();
             format!(
                 "up{since}, pid {}, epoch {}; turn: {}; last sign of life {silent} ago ({})",
                 view.pid.unwrap_or(0),

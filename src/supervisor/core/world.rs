@@ -36,6 +36,8 @@ pub struct World {
     pub phase_move: Option<PhaseMove>,
     /// What loops need.
     pub needs: BTreeMap<NeedName, Need>,
+    /// Why the state cannot be written, while it cannot.
+    pub unwritable: Option<String>,
     /// The last look at free memory.
     pub memory: MemorySample,
     /// When an agent was last started, in milliseconds since boot.
