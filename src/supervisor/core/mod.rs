@@ -115,6 +115,15 @@ impl<'a> Draft<'a> {
             Event::PhaseMoved(result) => self.phase_moved(result),
             Event::PhaseFileDiffers { found } => self.phase_file_differs(&found),
             Event::PhaseLoaded { index, note } => self.phase_loaded(index, note),
+            Event::Noted { note } => {
+                self.journal(None, "recovered", &note, json!({}), None);
+                self.notify("state", None, note, "see `supervisor history`".to_owned());
+            }
+            // Only written down: a notification about it would fail as well.
+            Event::NotifyFailed { why } => {
+                let next = Some("`supervisor doctor` tries it".to_owned());
+                self.journal(None, "notify-failed", &why, json!({}), next);
+            }
             Event::Orphan { name, record } => self.orphan(&name, &record),
             Event::Asked { request, caller, what } => self.asked(request, &caller, what),
             Event::AskerGone { request } => self.w.waiters.retain(|waiter| waiter.request != request),
