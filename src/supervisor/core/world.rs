@@ -334,11 +334,11 @@ impl std::fmt::Display for DeathCause {
         match self {
             Self::Exited { status } => write!(f, "exited with status {status}"),
             Self::Killed { signal } => match signal_name(*signal) {
-                Some(name) => write!(f, "killed by {name}"),
-                None => write!(f, "killed by signal {signal}"),
+                Some(name) => write!(f, "was killed by {name}"),
+                None => write!(f, "was killed by signal {signal}"),
             },
             Self::Oom { limit, peak } => {
-                write!(f, "killed by the kernel for its memory")?;
+                write!(f, "was killed by the kernel for its memory")?;
                 if let Some(limit) = limit {
                     write!(f, ", limit {} MiB", limit >> 20)?;
                 }

@@ -1,7 +1,7 @@
 //! Control connections: what they ask becomes an event, what the core replies goes back.
 
 use super::Daemon;
-use crate::supervisor::control::protocol::Response;
+use crate::supervisor::control::protocol::{Request, Response};
 use crate::supervisor::control::server::Incoming;
 use crate::supervisor::core::event::Event;
 use crate::supervisor::core::world::RequestId;
@@ -16,6 +16,9 @@ impl Daemon {
                     self.next_request += 1;
                     let request = self.next_request;
                     self.requests.insert(request, from);
+                    if matches!(call.request, Request::Status | Request::Explain { .. }) {
+                        self.sample_all();
+                    }
                     self.queue.push_back(Event::Asked { request, caller, what: call.request });
                 }
                 Incoming::Gone(connection) => {

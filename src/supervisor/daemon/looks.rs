@@ -101,6 +101,15 @@ impl Daemon {
         self.queue.push_back(sampled);
     }
 
+    /// Output is no event, so it is looked for before somebody is told of the last sign of life.
+    pub(super) fn sample_all(&mut self) {
+        let living: Vec<(LoopName, u64)> =
+            self.agents.iter().map(|(name, (epoch, ..))| (name.clone(), *epoch)).collect();
+        for (name, epoch) in living {
+            self.sample(&name, epoch);
+        }
+    }
+
     fn memory_of(&self, name: &LoopName) -> Option<u64> {
         let (_, agent, _) = self.agents.get(name)?;
         // A process that ends while it is looked at is not counted; nothing to tell a person.
