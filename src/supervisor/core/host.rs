@@ -126,6 +126,10 @@ impl Draft<'_> {
     }
 
     pub(super) fn host_mute(&mut self, name: &LoopName) {
+        if self.w.global.frozen.is_some() {
+            // It is stopped on purpose; what was under way when the freeze came is answered by nobody.
+            return;
+        }
         let how = self.how_to_probe(name);
         let Some(l) = self.get_mut(name) else { return };
         let stage = l.stage.kind();
