@@ -131,6 +131,7 @@ impl Draft<'_> {
             return;
         }
         let how = self.how_to_probe(name);
+        let boot_id = self.w.boot_id.clone();
         let Some(l) = self.get_mut(name) else { return };
         let stage = l.stage.kind();
         let (server, misses) = match &mut l.host.status {
@@ -141,7 +142,7 @@ impl Draft<'_> {
             HostStatus::Probing | HostStatus::Coming { .. } => {
                 // It has never answered; the record may know who it is.
                 l.host.tries = l.host.tries.saturating_add(1);
-                (l.record.server, l.host.tries)
+                (l.record.server.filter(|_| l.record.boot_id == boot_id), l.host.tries)
             }
             HostStatus::Absent { .. } | HostStatus::Killed => return,
         };
