@@ -8,6 +8,7 @@ use super::world::{HostStatus, Mode, Pipe, Said};
 use crate::supervisor::config::HostKind;
 use crate::supervisor::names::LoopName;
 use crate::support::process::ProcId;
+use crate::support::units::short_duration;
 use serde_json::json;
 use std::time::Duration;
 
@@ -107,7 +108,10 @@ impl Draft<'_> {
                 "session-host-lost",
                 "its tmux server is gone; that is no crash of the agent",
                 json!({ "evidence": why, "server": server.map(|s| s.pid) }),
-                Some(format!("a new one {}", if delay.is_zero() { "at once" } else { "after a delay" })),
+                Some(match delay.is_zero() {
+                    true => "a new one is made at once".to_owned(),
+                    false => format!("a new one is made after {}", short_duration(delay)),
+                }),
             );
         }
         match stage {

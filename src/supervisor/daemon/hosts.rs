@@ -214,8 +214,9 @@ impl Daemon {
             Ok(status) => status.to_string(),
             Err(e) => e.to_string(),
         };
-        if self.servers.contains_key(name) {
-            // The server's own pidfd tells.
+        let coming = self.world.loops.get(name).is_some_and(|l| matches!(l.host.status, HostStatus::Coming { .. }));
+        if !coming || self.servers.contains_key(name) {
+            // It was a server that answered: that one's own pidfd tells.
             return;
         }
         // It never came to be a tmux server that answers; what it said last is why.
