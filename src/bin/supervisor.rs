@@ -1,1 +1,13 @@
-fn main() {}
+//! The `supervisor` program: reads the command line, sets up logging, runs one verb, says what went wrong.
+
+use cc_ci::supervisor::cli;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match cli::read(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    cli::log_to_stderr();
+    cli::run(cli).unwrap_or_else(|err| cli::fault::report(&err))
+}
