@@ -26,6 +26,8 @@ pub mod world;
 mod scenarios;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod testing;
 
 use crate::supervisor::config::LoopConfig;
 use crate::supervisor::control::protocol::{Refusal, Response};
