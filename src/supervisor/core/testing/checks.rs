@@ -134,6 +134,9 @@ fn down(m: &Machine, world: &World, name: &LoopName, l: &Loop, actions: &[Action
 fn ends(m: &Machine, world: &World, name: &LoopName, l: &Loop, actions: &[Action], hold: &Hold, lasts: bool) {
     let now = m.now;
     let what = format!("{name}: {hold:?}");
+    if lasts && hold.kind == HoldKind::Stagger {
+        return;
+    }
     if let Ends::Time { at } = hold.ends {
         let left = u64::try_from(at - now.wall).unwrap_or(0);
         wakes(world, now.boot + left.max(1), &what);
