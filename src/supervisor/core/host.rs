@@ -237,6 +237,8 @@ impl Draft<'_> {
             HostStatus::Coming { since } => {
                 if self.due(since.plus(COMING_MAX).boot) {
                     self.host_down(name, "a new tmux server did not answer within 10 s");
+                    // The next attempt, or the moment of it. Ends: a server that is coming since now is not due.
+                    return self.settle_host(name);
                 }
             }
             HostStatus::Probing | HostStatus::Ready { .. } | HostStatus::Killed => {}
