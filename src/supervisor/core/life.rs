@@ -3,7 +3,7 @@
 use super::Draft;
 use super::action::Action;
 use super::stage::{Stage, StopWhy};
-use super::world::{HostStatus, Said, Stall, Turn};
+use super::world::{HostStatus, Loop, Said, Stall, Turn};
 use crate::supervisor::config::{LoopConfig, OnChange, OnPhase};
 use crate::supervisor::names::LoopName;
 use crate::support::clock::millis;
@@ -95,10 +95,10 @@ impl Draft<'_> {
             return;
         }
         let Some(l) = self.w.loops.get(name) else { return };
-        let (Stage::Up { since }, epoch) = (&l.stage, l.record.epoch) else { return };
+        let Stage::Up { since } = &l.stage else { return };
         let last = l.life.memory.map_or(since.boot, |(_, at)| at.boot);
         if self.due(last.saturating_add(millis(MEMORY_EVERY))) {
-            self.sample(name, epoch);
+            self.sample(name);
         }
     }
 
@@ -173,7 +173,7 @@ impl Draft<'_> {
     fn settle_stall(&mut self, name: &LoopName, config: &LoopConfig) {
         let Some(stall_after) = config.stall_after else { return };
         let Some(l) = self.w.loops.get(name) else { return };
-        let (Stage::Up { since }, epoch) = (&l.stage, l.record.epoch) else { return };
+        let Stage::Up { since } = &l.stage else { return };
         let last = l.life.last_sign.unwrap_or(*since);
         let patience = match l.life.turn {
             Turn::Unknown | Turn::Busy { .. } => stall_after,
@@ -188,12 +188,14 @@ impl Draft<'_> {
         };
         if self.due(at) {
             // Output is no event: it is looked for when it matters. `sampled` takes the next step.
-            self.sample(name, epoch);
+            self.sample(name);
         }
     }
 
-    /// Looks at a loop; asked once however many things want to know.
-    pub(super) fn sample(&mut self, name: &LoopName, epoch: u64) {
+    /// Looks at a loop; asked once however many things want to know. With the epoch of the agent that runs, which is
+    /// below the record's when a start was refused because an earlier one had gone through.
+    pub(super) fn sample(&mut self, name: &LoopName) {
+        let Some(epoch) = self.w.loops.get(name).and_then(Loop::live_epoch) else { return };
         let action = Action::Sample(name.clone(), epoch);
         if !self.actions.contains(&action) {
             self.push(action);

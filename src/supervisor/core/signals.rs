@@ -66,8 +66,7 @@ impl Draft<'_> {
                 }
                 self.account_good(name);
                 if self.config(name).is_some_and(|c| c.restart_above.is_some()) {
-                    let epoch = self.epoch_of(name);
-                    self.sample(name, epoch);
+                    self.sample(name);
                 }
             }
             Signal::NeedsPerson { what } => life.turn = Turn::Person { since: now, what },

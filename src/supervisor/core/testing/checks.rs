@@ -126,7 +126,10 @@ fn down(m: &Machine, world: &World, name: &LoopName, l: &Loop, actions: &[Action
     }
     let lasts = !lasting(world, name, l, &world.config.loops[name], now).is_empty();
     for hold in &found {
-        ends(m, world, name, l, actions, hold, lasts);
+        // A start later in the same decision staggers those that wait for something else anyhow.
+        if hold.kind != HoldKind::Stagger || found.len() == 1 {
+            ends(m, world, name, l, actions, hold, lasts);
+        }
     }
 }
 
@@ -134,9 +137,6 @@ fn down(m: &Machine, world: &World, name: &LoopName, l: &Loop, actions: &[Action
 fn ends(m: &Machine, world: &World, name: &LoopName, l: &Loop, actions: &[Action], hold: &Hold, lasts: bool) {
     let now = m.now;
     let what = format!("{name}: {hold:?}");
-    if lasts && hold.kind == HoldKind::Stagger {
-        return;
-    }
     if let Ends::Time { at } = hold.ends {
         let left = u64::try_from(at - now.wall).unwrap_or(0);
         wakes(world, now.boot + left.max(1), &what);
