@@ -3,7 +3,7 @@
 use super::Draft;
 use super::action::Action;
 use super::event::HostFacts;
-use super::stage::{Stage, StageKind};
+use super::stage::{Respawn, Stage, StageKind};
 use super::world::{HostStatus, Mode, Pipe, Said};
 use crate::supervisor::config::HostKind;
 use crate::supervisor::names::LoopName;
@@ -39,6 +39,7 @@ impl Draft<'_> {
         l.record.server = Some(facts.server);
         l.pipe = if facts.piped { Pipe::Open } else { l.pipe.closed(now) };
         let stage = l.stage.kind();
+        let unsure = matches!(l.stage, Stage::Starting { respawn: Respawn::Unsure, .. });
         if told {
             self.notify(
                 "session-host",
@@ -49,7 +50,7 @@ impl Draft<'_> {
         }
         match stage {
             StageKind::Adopting => self.adopt(name, facts),
-            StageKind::Starting => self.start_settled(name, facts),
+            StageKind::Starting if unsure => self.start_settled(name, facts),
             // Something runs in the pane that this supervisor did not start: never two agents.
             StageKind::Down if facts.agent.is_some() => {
                 self.journal(
@@ -141,6 +142,8 @@ impl Draft<'_> {
             }
             HostStatus::Absent { .. } | HostStatus::Killed => return,
         };
+        // It may be the start that was not answered: what the server says next decides.
+        self.unsure(name);
         if misses < MUTE_MAX {
             self.push(Action::ProbeHost(name.clone(), how));
             if stage == StageKind::Dying {

@@ -4,7 +4,7 @@ use super::Draft;
 use super::action::{Action, Start};
 use super::event::{HostFacts, NotStarted};
 use super::holds::{fresh_memory, fresh_need, lasting, passing, stagger_until};
-use super::stage::Stage;
+use super::stage::{Respawn, Stage};
 use super::world::{AgentRecord, Life, Need, NeedState, NextSession, Pipe, Probe, StartFailure};
 use crate::supervisor::agents::{Prompt, Session};
 use crate::supervisor::names::{LoopName, NeedName};
@@ -149,7 +149,7 @@ impl Draft<'_> {
             told: None,
         });
         let pipe = l.pipe;
-        self.enter(name, Stage::Starting { since: now });
+        self.enter(name, Stage::Starting { since: now, respawn: Respawn::Sent });
         self.w.last_start = Some(now.boot);
         self.push(Action::Start(Start { name: name.clone(), epoch, session, phase, pipe }));
     }
@@ -189,7 +189,14 @@ impl Draft<'_> {
         }
     }
 
-    /// After `pane busy`: the server was asked what runs there.
+    /// What became of a start must be asked of the server.
+    pub(super) fn unsure(&mut self, name: &LoopName) {
+        if let Some(Stage::Starting { respawn, .. }) = self.get_mut(name).map(|l| &mut l.stage) {
+            *respawn = Respawn::Unsure;
+        }
+    }
+
+    /// After `pane busy` or no answer at all: the server was asked what runs there.
     pub(super) fn start_settled(&mut self, name: &LoopName, facts: HostFacts) {
         if facts.agent.is_some() {
             self.adopt_running(name, &facts);
@@ -208,7 +215,10 @@ impl Draft<'_> {
             return;
         }
         match why {
-            NotStarted::PaneBusy => self.probe_again(name),
+            NotStarted::PaneBusy => {
+                self.unsure(name);
+                self.probe_again(name);
+            }
             NotStarted::NoHost(why) => self.host_down(name, &why),
             NotStarted::NoPane(server) => self.pane_gone(name, server),
             NotStarted::Error(error) => {
