@@ -31,6 +31,7 @@ impl Draft<'_> {
                 Some(agent) => {
                     let evidence = json!({ "intended": agent.epoch, "pane": facts.epoch });
                     self.forget_intent(name);
+                    self.given_up(name);
                     self.journal(
                         Some(name),
                         "adopt",

@@ -19,12 +19,16 @@ const NEED_RETRY_MIN: Duration = Duration::from_secs(1);
 const NEED_RETRY_MAX: Duration = Duration::from_secs(30);
 /// Between two looks at free memory while a start waits for it.
 const MEMORY_RETRY: Duration = Duration::from_secs(5);
+/// A start that was given up without an answer is looked for once more after this: longer than any deadline of a tmux
+/// command, so what comes of it has come.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// The longest time between two attempts at a start that fails before there is an agent (a full disk, a missing prompt).
 const START_RETRY_MAX: Duration = Duration::from_secs(60);
 
 impl Draft<'_> {
     /// Starts the agent if nothing holds it; else prepares what it waits for and notes when to look again.
     pub(super) fn settle_down(&mut self, name: &LoopName) {
+        self.settle_given_up(name);
         let Some((l, config)) = self.w.get(name) else { return };
         let (not_before, retry_at) = (l.record.budget.not_before(), l.start_failure.as_ref().map(|f| f.retry_at));
         let lasts = !lasting(&self.w, name, l, config, self.now).is_empty();
@@ -48,6 +52,19 @@ impl Draft<'_> {
         if free {
             self.start(name);
         }
+    }
+
+    /// A start tells by itself that something runs already; a loop that is held has nothing else to tell it.
+    fn settle_given_up(&mut self, name: &LoopName) {
+        let Some(at) = self.w.loops.get(name).and_then(|l| l.look_again) else { return };
+        // A frozen server answers nobody.
+        if self.w.global.frozen.is_some() || !self.due(at) {
+            return;
+        }
+        if let Some(l) = self.get_mut(name) {
+            l.look_again = None;
+        }
+        self.probe_again(name);
     }
 
     fn probe_if_due(&mut self, name: &NeedName) {
@@ -149,6 +166,7 @@ impl Draft<'_> {
             told: None,
         });
         let pipe = l.pipe;
+        l.look_again = None;
         self.enter(name, Stage::Starting { since: now, respawn: Respawn::Sent });
         self.w.last_start = Some(now.boot);
         self.push(Action::Start(Start { name: name.clone(), epoch, session, phase, pipe }));
@@ -205,6 +223,7 @@ impl Draft<'_> {
         // Nothing runs, and yet tmux refused: the pane still drains output into a pipe that does not take it.
         self.push(Action::Repipe(name.clone()));
         let epoch = self.w.loops.get(name).map_or(0, |l| l.record.epoch);
+        self.given_up(name);
         let error = "tmux still drains the pane of the last agent".to_owned();
         self.fail_start(name, epoch, error, Duration::from_millis(200));
     }
@@ -226,6 +245,14 @@ impl Draft<'_> {
                 let wait = START_RETRY_MAX.min(Duration::from_secs(1 << tries.min(6)));
                 self.fail_start(name, epoch, error, wait);
             }
+        }
+    }
+
+    /// A start was given up, and whether tmux still carries it out is not known.
+    pub(super) fn given_up(&mut self, name: &LoopName) {
+        let at = self.now.plus(LOOK_AGAIN).boot;
+        if let Some(l) = self.get_mut(name) {
+            l.look_again = Some(at);
         }
     }
 

@@ -194,6 +194,8 @@ pub struct Loop {
     pub pipe: Pipe,
     /// The last start that failed before there was an agent.
     pub start_failure: Option<StartFailure>,
+    /// A start that was given up may still go through: the server is asked once more then, in milliseconds since boot.
+    pub look_again: Option<u64>,
     /// What keeps it from a safe point, while draining.
     pub unsafe_because: Option<String>,
     /// Whether its clone is being looked at for a drain, and when that was last done.
@@ -560,6 +562,7 @@ impl Loop {
             life: Life::new(now, "none yet"),
             pipe: Pipe::Open,
             start_failure: None,
+            look_again: None,
             unsafe_because: None,
             safety: Safety::Idle(None),
         }
