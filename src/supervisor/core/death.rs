@@ -28,6 +28,10 @@ impl Draft<'_> {
             Stage::Adopting | Stage::Down { .. } | Stage::Dying { .. } | Stage::Clearing { .. } => return,
         };
         self.enter(name, Stage::Dying { since: now, told });
+        // Its tmux server was stopped with it and could not say what it died of.
+        if self.w.global.frozen.is_some() {
+            self.push(Action::Thaw(name.clone()));
+        }
         self.read_death(name);
     }
 

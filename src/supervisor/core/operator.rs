@@ -187,8 +187,9 @@ impl Draft<'_> {
                 // Stall clocks stood still.
                 l.life.last_sign = Some(now);
                 l.life.stall = super::world::Stall::None;
-                self.push(Action::Thaw(name.clone()));
             }
+            // Also without an agent: it may have died while its tmux server was stopped with it.
+            self.push(Action::Thaw(name.clone()));
         }
         self.done(request, vec!["agents go on; held loops start".to_owned()]);
     }
