@@ -28,6 +28,19 @@ impl Draft<'_> {
                     self.account_death(name, cause, "while no supervisor ran");
                     self.clear(name);
                 }
+                // It ran, and the pane knows nothing of it: the server is another one, or frozen and asked nothing.
+                Some(AgentRecord { process: Some(_), told, .. }) => {
+                    let told = *told;
+                    self.journal(
+                        Some(name),
+                        "adopt",
+                        "its agent ended with its tmux server while no supervisor ran; no crash is counted",
+                        json!({ "server": facts.server.pid }),
+                        None,
+                    );
+                    self.ended_without_crash(name, told);
+                    self.clear(name);
+                }
                 Some(agent) => {
                     let evidence = json!({ "intended": agent.epoch, "pane": facts.epoch });
                     self.forget_intent(name);
@@ -125,10 +138,9 @@ impl Draft<'_> {
         let boot_id = self.w.boot_id.clone();
         let Some(l) = self.get_mut(name) else { return };
         let before = std::mem::replace(&mut l.record.boot_id, boot_id.clone());
-        let had_agent = l.record.agent.is_some();
-        l.record.server = None;
+        let agent = l.record.agent.as_ref().map(|agent| agent.told);
         l.record.budget.reset();
-        if had_agent {
+        if let Some(told) = agent {
             self.journal(
                 Some(name),
                 "reboot",
@@ -136,7 +148,7 @@ impl Draft<'_> {
                 json!({ "boot_id": boot_id, "before": before }),
                 None,
             );
-            self.ended_without_crash(name, None);
+            self.ended_without_crash(name, told);
         }
         self.clear(name);
     }
@@ -149,8 +161,11 @@ impl Draft<'_> {
 
     /// The agent ended with its session host or its machine: nothing is counted, the session goes on.
     pub(super) fn ended_without_crash(&mut self, name: &LoopName, told: Option<super::stage::StopWhy>) {
+        let now = self.now;
         let Some(l) = self.get_mut(name) else { return };
         if let Some(agent) = l.record.agent.take() {
+            // What it was doing is over, also for a drain that waits for its turn's end.
+            l.life = Life { last_sign: None, ..Life::new(now, "ended") };
             l.record.session = Some(session_uuid(&agent.session));
             l.record.next_session = match told {
                 Some(super::stage::StopWhy::ContextFull) => NextSession::Handoff,
