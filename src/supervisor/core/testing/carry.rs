@@ -47,7 +47,7 @@ impl Machine {
             }
             Action::Start(start) => {
                 let at = self.now.boot + self.delay();
-                let landing = Landing { at, start, life: self.life, muted: false };
+                let landing = Landing { at, start, life: self.life, queued: None };
                 if self.outside.latency == 0 { self.land(landing) } else { self.landings.push(landing) }
             }
             Action::ReadDeath(name, epoch) => self.read_death(name, epoch),
@@ -208,21 +208,26 @@ impl Machine {
 
     /// `respawn-pane` reaches the tmux server.
     pub(super) fn land(&mut self, landing: Landing) {
-        let Landing { start, life, muted, .. } = landing;
+        let Landing { start, life, queued, .. } = landing;
+        let muted = queued.is_some();
         let id = self.new_process();
         let mood = self.outside.mood;
         let told = life == self.life && self.world.is_some();
         let (name, epoch) = (start.name.clone(), start.epoch);
         let Some(place) = self.places.get_mut(&name) else { return };
+        if muted && place.server.as_ref().map(|s| s.id) != queued {
+            // It died with the queue that it was in.
+            return;
+        }
         let why = match &mut place.server {
             None => NotStarted::NoHost("no tmux server".to_owned()),
             Some(server) if server.hung || place.frozen => {
                 // Its client was ended at the deadline; the server may still have the command in its queue.
+                let (at, queued) = (self.now.boot + 1000, Some(server.id));
                 if told && !muted {
                     self.later(DEADLINE, Event::HostMute { name });
                 }
-                let at = self.now.boot + 1000;
-                return self.landings.push(Landing { at, start, life, muted: true });
+                return self.landings.push(Landing { at, start, life, queued });
             }
             Some(Server { id, pane: None, .. }) => NotStarted::NoPane(*id),
             Some(Server { pane: Some(pane), .. }) => {

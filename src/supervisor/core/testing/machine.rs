@@ -160,7 +160,8 @@ pub(super) struct Landing {
     pub at: u64,
     pub start: Start,
     pub life: u64,
-    pub muted: bool,
+    /// It waits in the queue of this server, which did not answer in time.
+    pub queued: Option<ProcId>,
 }
 
 pub struct Machine {
