@@ -36,7 +36,7 @@ impl Draft<'_> {
         l.host.status = HostStatus::Ready { server: facts.server, since, misses: 0 };
         l.host.absent_since = None;
         l.host.said = Said::No;
-        l.record.server = Some(facts.server);
+        let replaced = l.record.server.replace(facts.server).is_some_and(|before| before != facts.server);
         l.pipe = if facts.piped { Pipe::Open } else { l.pipe.closed(now) };
         let stage = l.stage.kind();
         let unsure = matches!(l.stage, Stage::Starting { respawn: Respawn::Unsure, .. });
@@ -62,26 +62,30 @@ impl Draft<'_> {
                 );
                 self.clear(name);
             }
-            StageKind::Up
-                if facts.agent.is_none_or(|agent| Some(agent) != self.agent_process(name))
-                    && self.agent_process(name).is_some() =>
-            {
-                self.pane_lost(name);
+            StageKind::Up | StageKind::Stopping | StageKind::Dying if replaced => {
+                self.journal(
+                    Some(name),
+                    "session-host-lost",
+                    "its tmux server is another one now; that is no crash of the agent",
+                    json!({ "server": facts.server.pid }),
+                    None,
+                );
+                self.ended_with_host(name);
             }
+            // The agent's end is told by its pidfd. What a server says of its pane may be older than the last start.
             _ => {}
         }
     }
 
-    /// The agent's process, if it is known.
-    pub(super) fn agent_process(&self, name: &LoopName) -> Option<ProcId> {
-        self.w.loops.get(name)?.record.agent.as_ref()?.process
-    }
-
-    /// The pane no longer holds the agent: it died (its pidfd says so at the same time) or the server is another one.
-    fn pane_lost(&mut self, name: &LoopName) {
-        let Some(l) = self.get_mut(name) else { return };
-        let Some(epoch) = l.record.agent.as_ref().map(|a| a.epoch) else { return };
-        self.agent_gone(name, epoch);
+    /// The agent is gone with its server, whatever it was about to do.
+    fn ended_with_host(&mut self, name: &LoopName) {
+        let told = match self.w.loops.get(name).map(|l| &l.stage) {
+            Some(Stage::Stopping { why, .. }) => Some(*why),
+            Some(Stage::Dying { told, .. }) => *told,
+            _ => None,
+        };
+        self.ended_without_crash(name, told);
+        self.clear(name);
     }
 
     pub(super) fn host_down(&mut self, name: &LoopName, why: &str) {
@@ -114,13 +118,7 @@ impl Draft<'_> {
         match stage {
             StageKind::Adopting => self.adopt_without_host(name),
             StageKind::Starting | StageKind::Up | StageKind::Stopping | StageKind::Dying => {
-                let told = match self.w.loops.get(name).map(|l| &l.stage) {
-                    Some(Stage::Stopping { why, .. }) => Some(*why),
-                    Some(Stage::Dying { told, .. }) => *told,
-                    _ => None,
-                };
-                self.ended_without_crash(name, told);
-                self.clear(name);
+                self.ended_with_host(name);
             }
             StageKind::Down | StageKind::Clearing => {}
         }
