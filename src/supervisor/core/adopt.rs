@@ -4,7 +4,7 @@ use super::Draft;
 use super::action::{Action, How};
 use super::event::HostFacts;
 use super::stage::Stage;
-use super::world::{AgentRecord, Life, LoopRecord, NextSession, Wish};
+use super::world::{AgentRecord, Life, LoopRecord, NextSession};
 use crate::supervisor::agents::{Prompt, Session};
 use crate::supervisor::names::LoopName;
 use serde_json::json;
@@ -109,13 +109,7 @@ impl Draft<'_> {
         // The earlier supervisor was about to end it.
         if let Some(why) = told.filter(|why| *why != super::stage::StopWhy::Shutdown) {
             self.end(name, why);
-        } else if self.unwanted(name) {
-            self.end(name, super::stage::StopWhy::Operator);
         }
-    }
-
-    fn unwanted(&self, name: &LoopName) -> bool {
-        self.w.loops.get(name).is_some_and(|l| matches!(l.record.wish, Wish::Stop { .. }) || l.record.drained.is_some())
     }
 
     /// There is no tmux server. What the record names may run all the same: it is cleared away.

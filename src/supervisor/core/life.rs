@@ -3,7 +3,7 @@
 use super::Draft;
 use super::action::Action;
 use super::stage::{Stage, StopWhy};
-use super::world::{HostStatus, Loop, Said, Stall, Turn};
+use super::world::{HostStatus, Loop, Mode, Said, Stall, Turn, Wish};
 use crate::supervisor::config::{LoopConfig, OnChange, OnPhase};
 use crate::supervisor::names::LoopName;
 use crate::support::clock::millis;
@@ -30,7 +30,16 @@ const MEMORY_EVERY: Duration = Duration::from_secs(60);
 
 impl Draft<'_> {
     pub(super) fn settle_up(&mut self, name: &LoopName) {
-        // Everything here is about time, and while frozen all of it stands still.
+        let unwanted = match &self.w.loops.get(name).map(|l| &l.record) {
+            _ if self.w.mode == Mode::StoppingLoops => Some(StopWhy::Shutdown),
+            Some(record) if matches!(record.wish, Wish::Stop { .. }) => Some(StopWhy::Operator),
+            Some(record) if record.drained.is_some() => Some(StopWhy::Drain),
+            _ => None,
+        };
+        if let Some(why) = unwanted {
+            return self.end(name, why);
+        }
+        // Everything below is about time, and while frozen all of it stands still.
         if self.w.global.frozen.is_some() {
             return;
         }

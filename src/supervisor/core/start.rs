@@ -199,12 +199,6 @@ impl Draft<'_> {
         if self.w.global.frozen.is_some() {
             self.push(Action::Freeze(name.clone()));
         }
-        let wish_ended = self.w.mode == super::world::Mode::StoppingLoops;
-        if wish_ended {
-            self.end(name, super::stage::StopWhy::Shutdown);
-        } else if self.w.loops.get(name).is_some_and(|l| matches!(l.record.wish, super::world::Wish::Stop { .. })) {
-            self.end(name, super::stage::StopWhy::Operator);
-        }
     }
 
     /// What became of a start must be asked of the server.
@@ -238,8 +232,15 @@ impl Draft<'_> {
                 self.unsure(name);
                 self.probe_again(name);
             }
-            NotStarted::NoHost(why) => self.host_down(name, &why),
-            NotStarted::NoPane(server) => self.pane_gone(name, server),
+            // No process came of the intent, so its session does not exist and must not be resumed.
+            NotStarted::NoHost(why) => {
+                self.forget_intent(name);
+                self.host_down(name, &why);
+            }
+            NotStarted::NoPane(server) => {
+                self.forget_intent(name);
+                self.pane_gone(name, server);
+            }
             NotStarted::Error(error) => {
                 let tries = l.start_failure.as_ref().map_or(0, |f| f.tries);
                 let wait = START_RETRY_MAX.min(Duration::from_secs(1 << tries.min(6)));
