@@ -156,18 +156,20 @@ impl Draft<'_> {
             return;
         }
         let nudges = l.life.idle_nudges;
-        let wait: Duration = (0..=nudges.min(10))
-            .map(|n| on_idle.after.saturating_mul(1 << n).min(IDLE_MAX.max(on_idle.after)))
-            .sum::<Duration>()
-            .saturating_add(IDLE_MAX.saturating_mul(nudges.saturating_sub(10)));
-        if !self.due(since.plus(wait).boot) {
+        let wait = |nudges: u32| on_idle.after.saturating_mul(1 << nudges.min(10)).min(IDLE_MAX.max(on_idle.after));
+        // From the last thing that happened, a thaw or a release included: else every nudge that a freeze or a usage
+        // limit kept back would be typed at once when it ends.
+        let from = [Some(since), l.life.idle_nudged, l.life.last_sign].into_iter().flatten().map(|at| at.boot).max();
+        if !self.due(from.unwrap_or(since.boot).saturating_add(millis(wait(nudges)))) {
             return;
         }
         let text = on_idle.nudge.clone();
+        let now = self.now;
         if let Some(l) = self.get_mut(name) {
             l.life.idle_nudges = nudges.saturating_add(1);
+            l.life.idle_nudged = Some(now);
         }
-        self.due(self.now.plus(on_idle.after).boot);
+        self.due(now.plus(wait(nudges.saturating_add(1))).boot);
         self.journal(
             Some(name),
             "nudge",

@@ -448,6 +448,8 @@ pub struct Life {
     pub attention: Said,
     /// Idle nudges without an answer.
     pub idle_nudges: u32,
+    /// The last idle nudge.
+    pub idle_nudged: Option<Now>,
     /// Memory of it and its children, in bytes, and when it was read.
     pub memory: Option<(u64, Now)>,
     /// Wants to be ended when its turn has.
@@ -464,6 +466,7 @@ impl Life {
             stall: Stall::None,
             attention: Said::No,
             idle_nudges: 0,
+            idle_nudged: None,
             memory: None,
             end_after_turn: None,
         }
