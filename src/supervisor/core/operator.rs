@@ -139,7 +139,9 @@ impl Draft<'_> {
             self.wish_run(name, caller, "restart");
             self.end(name, StopWhy::OperatorRestart);
             patience = patience.max(self.config(name).map(|c| c.stop_timeout).unwrap_or_default());
-            waits.push((name.clone(), self.epoch_of(name)));
+            // One that is being started is new enough.
+            let starting = self.w.loops.get(name).is_some_and(|l| l.stage.kind() == StageKind::Starting);
+            waits.push((name.clone(), self.epoch_of(name).saturating_sub(u64::from(starting))));
         }
         self.wait(request, Until::Settled(waits), patience + SETTLE_MAX);
     }
