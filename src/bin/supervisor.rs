@@ -6,7 +6,7 @@ fn main() {
     let get = |k: &str| a.iter().position(|x| x == k).map(|i| a[i + 1].clone());
     match a[1].as_str() {
         "run" => {
-            let loaded = config::read_file(std::path::Path::new(&a[2]));
+            let loaded = config::read_file(std::path::Path::new(&get("--config").unwrap()));
             let loaded = match loaded {
                 Ok(l) => l,
                 Err(e) => {
@@ -17,8 +17,12 @@ fn main() {
             let r = daemon::run(
                 loaded.config,
                 daemon::RunOptions {
-                    from_phase: None,
-                    leave: core::event::Leave::Nothing,
+                    from_phase: get("--from-phase").map(|n| n.parse().unwrap()),
+                    leave: if a.iter().any(|x| x == "--leave-sessions") {
+                        core::event::Leave::Sessions
+                    } else {
+                        core::event::Leave::Nothing
+                    },
                     supervisor: std::env::current_exe().unwrap(),
                 },
             );
@@ -27,6 +31,7 @@ fn main() {
                 std::process::exit(1)
             }
         }
+        "probe-tcp" => std::process::exit(std::net::TcpStream::connect(&a[2]).is_err().into()),
         "session" => {
             let e = session::run(&session::SessionSpec {
                 name: a[2].parse().unwrap(),
