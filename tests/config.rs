@@ -1,5 +1,8 @@
 //! What a right config is read as, that no text makes the reader panic, and that docs/config.md tells all of it.
 
+// The lint's exception for tests does not reach the helpers of a test file.
+#![allow(clippy::unwrap_used)]
+
 use cc_ci::supervisor::agents::{Adapter, Capabilities, Launch, LaunchRequest, Signal, by_name};
 use cc_ci::supervisor::config::keys::{Key, TABLES, Table};
 use cc_ci::supervisor::config::{

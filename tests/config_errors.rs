@@ -1,5 +1,8 @@
 //! The whole text of what an operator sees when a config is wrong. One test a kind of fault; the texts are the contract.
 
+// The lint's exception for tests does not reach the helpers of a test file.
+#![allow(clippy::unwrap_used)]
+
 use cc_ci::supervisor::agents::{Adapter, Capabilities, Launch, LaunchRequest, Signal, by_name};
 use cc_ci::supervisor::config::{Loaded, read_with};
 use std::path::Path;

@@ -1,5 +1,8 @@
 //! What `supervisor check` finds only by looking at the machine, on folders and files made for it.
 
+// The lint's exception for tests does not reach the helpers of a test file.
+#![allow(clippy::unwrap_used)]
+
 use cc_ci::supervisor::agents::{Adapter, Capabilities, Launch, LaunchRequest, Signal, by_name};
 use cc_ci::supervisor::config::check::{Init, Machine, machine};
 use cc_ci::supervisor::config::read_with;
@@ -234,8 +237,14 @@ fn the_supervisors_folders_must_be_folders_that_nobody_else_can_change() {
             "close it: `chmod o-w ROOT/r`, or use another folder",
         ]
     );
-    fs::remove_dir(place.at("r")).unwrap();
     fs::remove_file(place.at("s")).unwrap();
+    fs::set_permissions(place.at("r"), Permissions::from_mode(0o1777)).unwrap();
+    assert_eq!(
+        place.told(PILOT)[0],
+        "error: `runtime_dir` is not safe: everyone can write to `ROOT/r`",
+        "the sticky bit does not keep others from putting a socket there first"
+    );
+    fs::remove_dir(place.at("r")).unwrap();
     fs::set_permissions(place.dir.path(), Permissions::from_mode(0o777)).unwrap();
     assert_eq!(place.told(PILOT)[0], "error: `runtime_dir` is not safe: everyone can write to `ROOT`");
     fs::set_permissions(place.dir.path(), Permissions::from_mode(0o1777)).unwrap();

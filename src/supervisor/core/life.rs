@@ -57,7 +57,9 @@ impl Draft<'_> {
 
     fn settle_stable(&mut self, name: &LoopName, config: &LoopConfig) {
         let Some(l) = self.w.loops.get(name) else { return };
-        let Stage::Up { since } = l.stage else { return };
+        // Since its start, not since this supervisor found it.
+        let (Stage::Up { .. }, Some(agent)) = (&l.stage, &l.record.agent) else { return };
+        let since = agent.started;
         if l.record.budget.is_clean() || !self.due(since.plus(config.stable_after).boot) {
             return;
         }

@@ -133,7 +133,9 @@ impl Daemon {
 
     /// A server that lives without its socket makes it again on SIGUSR1; a living child of ours is still coming up.
     fn no_answer(&mut self, name: LoopName, tries: u32, why: &str) {
-        let recorded = self.world.loops.get(&name).and_then(|l| l.record.server);
+        // One of another boot is nobody.
+        let here = |l: &&crate::supervisor::core::world::Loop| l.record.boot_id == self.world.boot_id;
+        let recorded = self.world.loops.get(&name).filter(here).and_then(|l| l.record.server);
         let known = self.servers.get(&name).map(|(server, _)| *server).or(recorded);
         let lives = known.filter(|server| server.is_alive().unwrap_or(false));
         let coming = self.children.contains_key(&name);
@@ -212,8 +214,9 @@ impl Daemon {
             Ok(status) => status.to_string(),
             Err(e) => e.to_string(),
         };
-        if self.servers.contains_key(name) {
-            // The server's own pidfd tells.
+        let coming = self.world.loops.get(name).is_some_and(|l| matches!(l.host.status, HostStatus::Coming { .. }));
+        if !coming || self.servers.contains_key(name) {
+            // It was a server that answered: that one's own pidfd tells.
             return;
         }
         // It never came to be a tmux server that answers; what it said last is why.

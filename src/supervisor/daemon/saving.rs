@@ -57,6 +57,12 @@ impl Daemon {
     /// Notes that something must be made durable soon.
     pub(super) fn mark(&mut self, action: &Action) {
         match action {
+            // A loop that the config no longer names is in no world to be saved from later.
+            Action::SaveLoop(name, record) if !self.world.loops.contains_key(name) => {
+                if let Err(e) = self.store.save_loop(name, record.as_ref()) {
+                    tracing::error!("{e}");
+                }
+            }
             Action::SaveLoop(name, _) => drop(self.dirty.loops.insert(name.clone())),
             Action::SaveGlobal(_) => self.dirty.global = Durability::Dirty,
             Action::SaveGate(_) => self.dirty.gate = Durability::Dirty,
