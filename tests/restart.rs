@@ -128,9 +128,9 @@ fn a_silent_agent_is_nudged_and_then_restarted_and_one_that_answers_is_not() {
         .filter(|e| e["loop"] == "builder")
         .filter_map(|e| e["decision"].as_str().map(str::to_owned))
         .filter(|d| ["stall-suspected", "nudge", "stall-restart"].contains(&d.as_str()))
-        .take(3)
         .collect();
-    assert_eq!(order, ["stall-suspected", "nudge", "stall-restart"]);
+    let restarted = order.iter().position(|d| d == "stall-restart").unwrap();
+    assert_eq!(order[restarted - 2..=restarted], ["stall-suspected", "nudge", "stall-restart"]);
     lab.await_notified("stall");
     assert_eq!(lab.decisions("nudge", Some("talker")).len(), 0);
     assert_eq!(lab.view("talker").epoch, 1);
