@@ -20,8 +20,10 @@ const CONFIRM_MAX: Duration = Duration::from_secs(60);
 const NUDGED_SHARE: u32 = 6;
 /// … but at most this long to show life.
 const NUDGED_MAX: Duration = Duration::from_secs(300);
-/// Output within this after a nudge is the terminal's echo of it.
+/// Output within this after a nudge was typed is the terminal's echo of it …
 const ECHO: Duration = Duration::from_secs(1);
+/// … but at most this share of the time that it has to answer, so that an answer is seen.
+const ECHO_SHARE: u32 = 2;
 /// A tool in flight (a build, a test suite) is busy, not hung: it may be silent this many times as long.
 const TOOL_FACTOR: u32 = 4;
 /// Idle nudges that nobody answers double their distance up to this.
@@ -240,7 +242,10 @@ impl Draft<'_> {
         }
         // The terminal echoes a nudge: what comes out right after one shows nothing.
         let echoed = match l.life.stall {
-            Stall::Nudged { at } => at.saturating_add(millis(ECHO.min(config.stall_after.unwrap_or(ECHO) / 20))),
+            Stall::Nudged { at } => {
+                let answers_within = config.stall_after.map_or(NUDGED_MAX, |d| (d / NUDGED_SHARE).min(NUDGED_MAX));
+                at.saturating_add(millis(ECHO.min(answers_within / ECHO_SHARE)))
+            }
             Stall::None | Stall::Suspected { .. } => 0,
         };
         let newer = |at: &u64| *at > echoed && l.life.last_sign.is_none_or(|sign| *at > sign.boot);
@@ -328,6 +333,11 @@ impl Draft<'_> {
         result: Result<(), String>,
         request: Option<super::world::RequestId>,
     ) {
+        let now = self.now;
+        if let Some(Stall::Nudged { at }) = self.get_mut(name).map(|l| &mut l.life.stall) {
+            // Typing takes a while, and the terminal echoes until its end: the time to answer begins there.
+            *at = now.boot;
+        }
         if let Err(why) = &result {
             self.journal(
                 Some(name),
