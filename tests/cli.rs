@@ -224,7 +224,8 @@ fn an_event_never_fails_and_is_silent_unless_asked() {
     let _hung = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let socket = socket.to_str().unwrap();
     let huge = vec![b'x'; 20 << 20];
-    let cases: [(&[(&str, &str)], &[u8]); 7] = [
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [u8]);
+    let cases: [Case; 7] = [
         (&[], b"{}"),
         (&[("CC_CI_LOOP", "builder")], b"{}"),
         (&[("CC_CI_LOOP", "../x"), ("CC_CI_SOCKET", "/nonexistent")], b"{}"),

@@ -6,7 +6,7 @@ use crate::supervisor::config::{Config, HostKind, LoopConfig};
 use crate::supervisor::environment::allowed;
 use crate::supervisor::names::LoopName;
 use crate::supervisor::{session, tmux};
-use crate::support::process::tree;
+use crate::support::process::{ProcId, tree};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
@@ -58,7 +58,8 @@ pub fn examine(config: &Config, name: &LoopName, l: &LoopConfig, daemon: Daemon)
     };
     found.push(environment(name, "its session host", probe.server, beyond));
     if let Some(pane) = &probe.pane {
-        if pane.status.is_none() && pane.signal.is_none() {
+        // Between two agents the pane has the pid of the last one.
+        if pane.status.is_none() && matches!(ProcId::of(pane.pid), Ok(Some(_))) {
             let harmful =
                 |vars: Vec<OsString>| vars.into_iter().filter(|key| HARMFUL.iter().any(|bad| key == bad)).collect();
             found.push(environment(name, "its agent", pane.pid, harmful));
