@@ -1,7 +1,8 @@
 //! Keeps autonomous coding agents running through reboots, power cuts, upgrades, OOM kills and lost networks.
 //!
 //! Modules that decide (no file, process, thread, environment or clock is touched in them):
-//! [`supervisor::core`], [`supervisor::agents`], [`supervisor::config`] but for its `read_file`.
+//! [`supervisor::core`], [`supervisor::agents`], and of [`supervisor::config`] all that takes a text: what looks at the
+//! machine is in its `read_file`, `find`, `check` and `programs`.
 //!
 //! Modules that act: [`support`] (durable files, process identity, clock), [`supervisor::daemon`] (carries out what
 //! the core decides, and nothing else), [`supervisor::cli`].

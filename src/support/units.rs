@@ -49,6 +49,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, BadUnit> {
     let like = "write it like `30s`, `15m` or `1h 30m`";
     for part in parts(text).ok_or_else(|| BadUnit::new(format!("`{}` is not a duration", shown(text)), like))? {
         let Part { number, unit } = part;
+        too_many_digits(number)?;
         if unit.is_empty() {
             let remedy = format!("add one: `{number}s`, `{number}m` or `{number}h`");
             return Err(BadUnit::new(format!("`{number}` has no unit"), remedy));
@@ -60,7 +61,6 @@ pub fn parse_duration(text: &str) -> Result<Duration, BadUnit> {
             };
             return Err(BadUnit::new(format!("`{}` is not a unit of time", shown(unit)), remedy));
         }
-        too_many_digits(number)?;
     }
     humantime::parse_duration(text)
         .map_err(|e| BadUnit::new(format!("`{}` is not a duration: {e}", shown(text)), like.to_owned()))
@@ -76,6 +76,7 @@ pub fn parse_size(text: &str) -> Result<u64, BadUnit> {
     let wrong = || BadUnit::new(format!("`{}` is not a size", shown(text)), like);
     let parts = parts(text).ok_or_else(wrong)?;
     let [Part { number, unit }] = parts.as_slice() else { return Err(wrong()) };
+    too_many_digits(number)?;
     if unit.is_empty() {
         let remedy = format!("add one: `{number}M`, `{number}G` or, for bytes, `{number}B`");
         return Err(BadUnit::new(format!("`{number}` has no unit"), remedy));
@@ -84,7 +85,6 @@ pub fn parse_size(text: &str) -> Result<u64, BadUnit> {
         let remedy = "the units are `B`, `K`, `M`, `G` and `T`";
         return Err(BadUnit::new(format!("`{}` is not a unit of size", shown(unit)), remedy));
     }
-    too_many_digits(number)?;
     parse_size::Config::new()
         .with_binary()
         .parse_size(text)

@@ -49,6 +49,25 @@ pub struct AgentArgs {
     spec: Option<PathBuf>,
 }
 
+/// Options of `probe-tcp`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Run by `supervisor run` for `[needs.NAME] tcp = …`, not by people.")]
+pub struct ProbeTcpArgs {
+    /// Where
+    #[arg(value_name = "HOST:PORT")]
+    address: String,
+}
+
+/// Connects once. A process of its own, because a name may take long to resolve and the daemon waits for nobody; the
+/// daemon ends it at its deadline.
+pub fn probe_tcp(args: &ProbeTcpArgs) -> anyhow::Result<ExitCode> {
+    let address = &args.address;
+    match std::net::TcpStream::connect(address.as_str()) {
+        Ok(_) => Ok(ExitCode::SUCCESS),
+        Err(e) => Err(Fault::Failed(format!("connecting to `{address}`: {e}")).into()),
+    }
+}
+
 /// Becomes the tmux server of a loop.
 pub fn session(context: &Context, args: &SessionArgs) -> anyhow::Result<ExitCode> {
     let host = args.host.map(|host| match host {

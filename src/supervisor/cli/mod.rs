@@ -96,6 +96,8 @@ enum Command {
     Session(internal::SessionArgs),
     /// Internal: become the agent of a loop, in its tmux pane
     Agent(internal::AgentArgs),
+    /// Internal: find out whether HOST:PORT accepts a connection, for `needs`
+    ProbeTcp(internal::ProbeTcpArgs),
 }
 
 /// Reads the command line. On `Err` everything was said: help, version, or what is wrong with it.
@@ -160,6 +162,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Doctor => doctor::run(&context)?,
         Command::Session(args) => return internal::session(&context, &args),
         Command::Agent(args) => return Ok(internal::agent(&context, &args)),
+        Command::ProbeTcp(args) => return internal::probe_tcp(&args),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,7 @@ use crate::supervisor::config::report::Severity;
 use crate::supervisor::config::{Config, HostKind, check};
 use crate::supervisor::core::event::Leave;
 use crate::supervisor::daemon::{self, RunOptions};
+use anyhow::Context as _;
 use std::process::ExitCode;
 
 /// Options of `run`.
@@ -62,7 +63,10 @@ pub fn run(context: &Context, args: &RunArgs) -> anyhow::Result<ExitCode> {
         (HostKind::Systemd, _) | (HostKind::Direct, true) => Leave::Sessions,
         (HostKind::Direct, false) => Leave::Nothing,
     };
-    daemon::run(config, RunOptions { from_phase, leave })
+    // As it was started: session hosts and agents run this very file, also when PATH has another one by then.
+    let supervisor = std::env::current_exe().context("finding the supervisor's own program file")?;
+    daemon::run(config, RunOptions { from_phase, leave, supervisor })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn from_phase(config: &Config, wanted: Option<usize>) -> Result<Option<usize>, Fault> {

@@ -183,7 +183,7 @@ impl<'a> Check<'a> {
     }
 
     fn one_loop(&mut self, name: &LoopName, l: &'a LoopConfig) {
-        self.folder(&format!("loops.{name}.workdir"), &format!("workdir of `{name}`"), &l.workdir);
+        self.folder(&format!("loops.{name}.workdir"), "workdir", &l.workdir);
         for (key, prompt) in [("kickoff", &l.kickoff), ("handoff", &l.handoff)] {
             if let Some(prompt) = prompt {
                 self.prompt(name, l, key, prompt);

@@ -24,15 +24,18 @@ pub fn check(config: &Config, walk: &mut Walk) {
 
 fn folders(config: &Config, walk: &mut Walk) {
     let Config { state_dir, runtime_dir, .. } = config;
-    // Points at the one of the two that the operator wrote.
-    let key = if walk.source.has("runtime_dir") { "runtime_dir" } else { "state_dir" };
-    let at = walk.source.value(key);
+    // Points at one that the operator wrote.
+    let written = |first, second| walk.source.value(if walk.source.has(first) { first } else { second });
     if state_dir == runtime_dir {
         let help = "give each a folder of its own: `runtime_dir` is emptied by a reboot, `state_dir` must survive it";
-        walk.error(at, "`state_dir` and `runtime_dir` are the same folder", help);
+        walk.error(written("runtime_dir", "state_dir"), "`state_dir` and `runtime_dir` are the same folder", help);
     } else if state_dir.starts_with(runtime_dir) {
         let help = "keep it on a disk: `/var/lib/cc-ci-orchestrator`";
-        walk.error(at, "`state_dir` is inside `runtime_dir`, which a reboot empties", help);
+        walk.error(
+            written("state_dir", "runtime_dir"),
+            "`state_dir` is inside `runtime_dir`, which a reboot empties",
+            help,
+        );
     } else if ["/run", "/dev/shm"].iter().any(|tmpfs| state_dir.starts_with(tmpfs)) {
         let help = "keep it on a disk: `/var/lib/cc-ci-orchestrator`";
         let message = "`state_dir` is in memory: after a reboot no loop knows where it was";
@@ -70,7 +73,8 @@ fn phases(config: &Config, walk: &mut Walk) {
     }
     if let Some((_, what)) = taken.iter().find(|(path, _)| *path == phases.index_file) {
         let help = "give it a file of its own: the supervisor writes it";
-        walk.error(at, format!("`index_file` is also {what}"), help);
+        let path = quoted(&phases.index_file.to_string_lossy());
+        walk.error(at, format!("`index_file` {path} is also {what}"), help);
     } else if phases.index_file.starts_with(&config.runtime_dir) {
         let help = "keep it in the workspace: `.cc-ci-logs/.phase-idx`";
         walk.error(at, "`index_file` is inside `runtime_dir`, which a reboot empties", help);

@@ -96,8 +96,12 @@ fn needs(walk: &mut Walk, open: &Open<'_>, declared: &BTreeSet<String>, used: &m
     for (word, at) in walk.strings(open, "needs").unwrap_or_default() {
         if !declared.contains(word) {
             let names = || declared.iter().map(String::as_str);
-            let help = match meant(word, names()) {
-                Some(name) => format!("did you mean `{name}`? the declared needs are {}", listed(names())),
+            let help = match walk.meant(word, names()) {
+                Some(name) => {
+                    // That nobody needs it would be a second report of the same slip.
+                    used.insert(name.to_owned());
+                    format!("did you mean `{name}`? the declared needs are {}", listed(names()))
+                }
                 None => format!("declare it: `[needs.NAME]` with NAME {}, or take it out", quoted(word)),
             };
             walk.error(at, format!("the need {} is not declared", quoted(word)), help);
@@ -116,9 +120,14 @@ fn crash_loop(walk: &mut Walk, open: &Open<'_>) -> CrashLoop {
     let Some(open) = walk.table(open, "crash_loop", &CRASH_LOOP, &format!("{}.crash_loop", open.path)) else {
         return default;
     };
-    CrashLoop {
-        deaths: walk.count(&open, "deaths", 1..=1000).unwrap_or(default.deaths),
-        within: walk.duration(&open, "within", WAIT).unwrap_or(default.within),
+    let deaths =
+        if walk.get(&open, "deaths").is_some() { walk.count(&open, "deaths", 1..=1000) } else { Some(default.deaths) };
+    let within =
+        if walk.get(&open, "within").is_some() { walk.duration(&open, "within", WAIT) } else { Some(default.within) };
+    // With one of them wrong, nothing is to be said about the two together.
+    match (deaths, within) {
+        (Some(deaths), Some(within)) => CrashLoop { deaths, within },
+        _ => default,
     }
 }
 
@@ -130,8 +139,9 @@ fn on_idle(walk: &mut Walk, open: &Open<'_>) -> Option<OnIdle> {
     if let Some((_, at)) = nudge.clone().filter(|(text, _)| text.trim().is_empty()) {
         walk.error(at, "`nudge` is empty", "write what the agent is to be told, or take `on_idle` out");
     }
-    let after = walk.duration(&open, "after", WAIT);
-    Some(OnIdle { nudge: nudge?.0.to_owned(), after: after? })
+    // A wrong `after` must not hide what is wrong with the nudge.
+    let after = walk.duration(&open, "after", WAIT).unwrap_or(SHORTEST);
+    Some(OnIdle { nudge: nudge?.0.to_owned(), after })
 }
 
 /// `command` goes with some agents and not with others.
@@ -190,7 +200,14 @@ fn texts(walk: &mut Walk, open: &Open<'_>, l: &LoopConfig, phases: bool) {
 pub fn placeholder_faults(text: &str, phases: bool, follows: bool) -> Vec<(String, String, String)> {
     let mut faults = BTreeMap::new();
     for p in placeholders::scan(text) {
+        // Each costs a search for its place, and text with so many was never meant to have any.
+        if faults.len() >= 20 {
+            break;
+        }
         let name = p.name;
+        if faults.contains_key(name) {
+            continue;
+        }
         let fault = if !placeholders::NAMES.contains(&name) {
             let known = placeholders::known();
             let literal = format!("for the text itself write `{{{{{name}}}}}`");
@@ -207,7 +224,7 @@ pub fn placeholder_faults(text: &str, phases: bool, follows: bool) -> Vec<(Strin
         } else {
             continue;
         };
-        faults.entry(name.to_owned()).or_insert(fault);
+        faults.insert(name.to_owned(), fault);
     }
     faults.into_iter().map(|(name, (message, help))| (name, message, help)).collect()
 }

@@ -1,4 +1,5 @@
-//! What the operator wrote, checked and with every default filled in. Types only; reading and checking are beside.
+//! What the operator wrote, checked and with every default filled in. This file has the types only: `read` and what it
+//! uses is pure; `check`, `file` and `programs` look at the machine.
 
 pub mod check;
 mod cross;

@@ -144,6 +144,11 @@ fn syntax_faults(text: &str, errors: &[toml::de::Error]) -> Vec<Fault> {
             m if m.starts_with("unexpected key or value") => {
                 (format!("not valid TOML: {m}"), "put each key on a line of its own")
             }
+            m if m.starts_with("unclosed")
+                || (m.starts_with("invalid") && m.ends_with(['"', '\'', '`']) && rest.is_empty()) =>
+            {
+                (format!("not valid TOML: {m}"), "close it; what follows could not be judged")
+            }
             m => (format!("not valid TOML: {m}"), "mend this place; what follows it could not be judged"),
         };
         let first = faults.entry(line).or_insert_with(|| Fault::error(at.clone(), message.clone(), help));
@@ -188,7 +193,7 @@ fn top(walk: &mut Walk, root: &DeTable<'_>, file: &Path, adapters: &[&'static dy
     };
     walk.require(&open, "loops");
     let found = walk.named(&open, "loops", &super::keys::LOOP);
-    if found.is_empty() && walk.get(&open, "loops").is_some_and(|v| v.get_ref().is_table()) {
+    if walk.get(&open, "loops").and_then(|v| v.get_ref().as_table()).is_some_and(|t| t.is_empty()) {
         let help = "add one: `[loops.NAME]` with its `agent` and `workdir`";
         walk.error(walk.source.key("loops"), "there is no loop in `[loops]`", help);
     }

@@ -36,6 +36,9 @@ pub struct Open<'d> {
     table: &'d DeTable<'d>,
 }
 
+/// Well above what is shown.
+const MANY: usize = 500;
+
 /// `loops.builder` and `workdir` → `loops.builder.workdir`.
 pub fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
@@ -59,6 +62,12 @@ impl Walk {
         self.faults.push(Fault::error(at, message, help));
     }
 
+    /// The candidate that was probably meant. After so many faults that most are not shown none is looked for: a
+    /// hostile megabyte of wrong words would take minutes.
+    pub fn meant<'a>(&self, word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+        if self.faults.len() > MANY { None } else { meant(word, candidates) }
+    }
+
     /// Opens a table and reports the keys that it cannot have. Keys with names that a person chose are not for this.
     pub fn open<'d>(
         &mut self,
@@ -76,7 +85,7 @@ impl Walk {
             }
             let place = if header.is_empty() { "at the top level".to_owned() } else { format!("in `{header}`") };
             let all = format!("the keys here are {}", listed(keys.names()));
-            let help = match meant(key.get_ref(), keys.names()) {
+            let help = match self.meant(key.get_ref(), keys.names()) {
                 Some(name) => format!("did you mean `{name}`? {all}"),
                 None => match super::keys::TABLES.iter().find(|t| t.get(key.get_ref()).is_some()) {
                     Some(other) => format!("this key belongs {}; {all}", other.place()),
@@ -99,16 +108,25 @@ impl Walk {
             return;
         }
         let place = if open.header.is_empty() { "at the top level".into() } else { format!("in `{}`", open.header) };
-        let example = open.keys.get(key).map_or("", |k| k.example);
-        self.error(open.at.clone(), format!("missing key `{key}` {place}"), format!("add it: `{key} = {example}`"));
+        let (form, example) = open.keys.get(key).map_or(("", ""), |k| (k.form, k.example));
+        let help = match form {
+            "tables by name" => format!("add a table under it: `[{key}.NAME]`, with a name of your own for `NAME`"),
+            _ => format!("add it: `{key} = {example}`"),
+        };
+        self.error(open.at.clone(), format!("missing key `{key}` {place}"), help);
     }
 
     fn mistyped(&mut self, open: &Open<'_>, key: &str, value: &Value<'_>) {
         let known: Option<&Key> = open.keys.get(key);
         let (form, example) = known.map_or(("", ""), |k| (k.form, k.example));
         let help = match (form, value.get_ref()) {
-            ("duration", DeValue::Integer(n)) => format!("add a unit: `{key} = \"{n}s\"` or `{key} = \"{n}m\"`"),
-            ("size", DeValue::Integer(n)) => format!("add a unit: `{key} = \"{n}M\"` or `{key} = \"{n}G\"`"),
+            // As long as it may be a number; else the example says more.
+            ("duration", DeValue::Integer(n)) if n.as_str().len() < 10 => {
+                format!("add a unit: `{key} = \"{n}s\"` or `{key} = \"{n}m\"`")
+            }
+            ("size", DeValue::Integer(n)) if n.as_str().len() < 10 => {
+                format!("add a unit: `{key} = \"{n}M\"` or `{key} = \"{n}G\"`")
+            }
             ("argv" | "list of paths" | "list of names", DeValue::String(_)) => {
                 format!("put it in brackets: `{key} = {example}`")
             }
@@ -146,7 +164,7 @@ impl Walk {
         }
         let names = || choices.iter().map(|(name, _)| *name);
         let all = format!("the values are {}", listed(names()));
-        let help = meant(text, names()).map_or(all.clone(), |name| format!("did you mean `{name}`? {all}"));
+        let help = self.meant(text, names()).map_or(all.clone(), |name| format!("did you mean `{name}`? {all}"));
         self.error(at, format!("unknown value {} for `{key}`", quoted(text)), help);
         None
     }

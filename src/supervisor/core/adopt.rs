@@ -164,6 +164,14 @@ impl Draft<'_> {
     /// A loop that the config no longer names: its agent would run for ever with nobody looking after it.
     pub(super) fn orphan(&mut self, name: &LoopName, record: &LoopRecord) {
         let same_boot = record.boot_id == self.w.boot_id;
+        if record.server.is_none() && record.agent.is_none() {
+            // It was ended at an earlier start; the record stays for its epoch, should the loop come back.
+            return;
+        }
+        let mut ended = record.clone();
+        ended.server = None;
+        ended.session = ended.agent.take().map(|agent| session_uuid(&agent.session)).or(ended.session);
+        self.push(Action::SaveLoop(name.clone(), Box::new(ended)));
         self.journal(
             Some(name),
             "retire",

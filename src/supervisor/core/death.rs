@@ -28,7 +28,13 @@ impl Draft<'_> {
             Stage::Adopting | Stage::Down { .. } | Stage::Dying { .. } | Stage::Clearing { .. } => return,
         };
         self.enter(name, Stage::Dying { since: now, told });
-        self.read_death(name);
+        if self.w.global.frozen.is_some() {
+            // Its tmux server is stopped too and tells nothing.
+            self.account_death(name, DeathCause::Unknown, "while frozen");
+            self.clear(name);
+        } else {
+            self.read_death(name);
+        }
     }
 
     pub(super) fn read_death(&mut self, name: &LoopName) {
@@ -130,7 +136,9 @@ impl Draft<'_> {
             return;
         }
         // A server that died may have left the agent itself behind, without the marker if it cleared its environment.
-        let agent = self.old.loops.get(name).and_then(|l| l.record.agent.as_ref()).and_then(|agent| agent.process);
+        // One of another boot is nobody: its pid and start time may be anyone's by now.
+        let before = self.old.loops.get(name).filter(|l| l.record.boot_id == self.w.boot_id);
+        let agent = before.and_then(|l| l.record.agent.as_ref()).and_then(|agent| agent.process);
         self.enter(name, Stage::Clearing { since: now });
         self.push(Action::Clear(name.clone(), agent));
     }

@@ -162,6 +162,16 @@ pub enum Event {
         /// What is worth the journal, if anything.
         note: Option<String>,
     },
+    /// Something was found at start that the operator should know.
+    Noted {
+        /// It.
+        note: String,
+    },
+    /// The operator's notify program failed.
+    NotifyFailed {
+        /// How.
+        why: String,
+    },
     /// The state dir holds a loop that the config does not name.
     Orphan {
         /// Which.

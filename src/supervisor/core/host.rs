@@ -8,6 +8,7 @@ use super::world::{HostStatus, Mode, Pipe, Said};
 use crate::supervisor::config::HostKind;
 use crate::supervisor::names::LoopName;
 use crate::support::process::ProcId;
+use crate::support::units::short_duration;
 use serde_json::json;
 use std::time::Duration;
 
@@ -107,7 +108,10 @@ impl Draft<'_> {
                 "session-host-lost",
                 "its tmux server is gone; that is no crash of the agent",
                 json!({ "evidence": why, "server": server.map(|s| s.pid) }),
-                Some(format!("a new one {}", if delay.is_zero() { "at once" } else { "after a delay" })),
+                Some(match delay.is_zero() {
+                    true => "a new one is made at once".to_owned(),
+                    false => format!("a new one is made after {}", short_duration(delay)),
+                }),
             );
         }
         match stage {
@@ -126,7 +130,12 @@ impl Draft<'_> {
     }
 
     pub(super) fn host_mute(&mut self, name: &LoopName) {
+        if self.w.global.frozen.is_some() {
+            // It is stopped on purpose; what was under way when the freeze came is answered by nobody.
+            return;
+        }
         let how = self.how_to_probe(name);
+        let boot_id = self.w.boot_id.clone();
         let Some(l) = self.get_mut(name) else { return };
         let stage = l.stage.kind();
         let (server, misses) = match &mut l.host.status {
@@ -137,7 +146,7 @@ impl Draft<'_> {
             HostStatus::Probing | HostStatus::Coming { .. } => {
                 // It has never answered; the record may know who it is.
                 l.host.tries = l.host.tries.saturating_add(1);
-                (l.record.server, l.host.tries)
+                (l.record.server.filter(|_| l.record.boot_id == boot_id), l.host.tries)
             }
             HostStatus::Absent { .. } | HostStatus::Killed => return,
         };

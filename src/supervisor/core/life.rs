@@ -4,6 +4,7 @@ use super::Draft;
 use super::action::Action;
 use super::stage::{Stage, StopWhy};
 use super::world::{HostStatus, Said, Stall, Turn};
+use crate::supervisor::config::placeholders::render;
 use crate::supervisor::config::{LoopConfig, OnChange, OnPhase};
 use crate::supervisor::names::LoopName;
 use crate::support::clock::millis;
@@ -56,7 +57,9 @@ impl Draft<'_> {
 
     fn settle_stable(&mut self, name: &LoopName, config: &LoopConfig) {
         let Some(l) = self.w.loops.get(name) else { return };
-        let Stage::Up { since } = l.stage else { return };
+        // Since its start, not since this supervisor found it.
+        let (Stage::Up { .. }, Some(agent)) = (&l.stage, &l.record.agent) else { return };
+        let since = agent.started;
         if l.record.budget.is_clean() || !self.due(since.plus(config.stable_after).boot) {
             return;
         }
@@ -154,7 +157,9 @@ impl Draft<'_> {
         if !self.due(since.plus(wait).boot) {
             return;
         }
-        let text = on_idle.nudge.clone();
+        // A phase that is over has no plan: the text is typed as it is then, and says so by itself.
+        let values = self.w.values(name, self.w.phase.filter(|_| config.follows_phases));
+        let text = render(&on_idle.nudge, &values).unwrap_or_else(|_| on_idle.nudge.clone());
         if let Some(l) = self.get_mut(name) {
             l.life.idle_nudges = nudges.saturating_add(1);
         }

@@ -37,11 +37,15 @@ use event::{Event, Leave};
 use serde_json::{Value, json};
 use stage::{Force, Stage, StopWhy};
 use std::sync::Arc;
+use std::time::Duration;
 use world::{Loop, Mode, RequestId, World};
 
 /// How long a wall-clock deadline may be slept for in one piece: the wall clock can be set, and the machine's boot
 /// clock, which timers run on, does not notice.
 const WALL_RECHECK_MS: u64 = 60_000;
+
+/// Signals to end that come this close together are one.
+const ONE_WISH: Duration = Duration::from_secs(1);
 
 /// What is to be done about `event`. The first action is always [`Action::Become`].
 pub fn decide(world: &World, event: Event, now: Now) -> Vec<Action> {
@@ -115,6 +119,15 @@ impl<'a> Draft<'a> {
             Event::PhaseMoved(result) => self.phase_moved(result),
             Event::PhaseFileDiffers { found } => self.phase_file_differs(&found),
             Event::PhaseLoaded { index, note } => self.phase_loaded(index, note),
+            Event::Noted { note } => {
+                self.journal(None, "recovered", &note, json!({}), None);
+                self.notify("state", None, note, "see `supervisor history`".to_owned());
+            }
+            // Only written down: a notification about it would fail as well.
+            Event::NotifyFailed { why } => {
+                let next = Some("`supervisor doctor` tries it".to_owned());
+                self.journal(None, "notify-failed", &why, json!({}), next);
+            }
             Event::Orphan { name, record } => self.orphan(&name, &record),
             Event::Asked { request, caller, what } => self.asked(request, &caller, what),
             Event::AskerGone { request } => self.w.waiters.retain(|waiter| waiter.request != request),
@@ -143,7 +156,7 @@ impl<'a> Draft<'a> {
             Stage::Stopping { since, force: Force::Term, .. } => {
                 let Some(config) = self.config(name) else { return };
                 if self.due(since.plus(config.stop_timeout).boot) {
-                    self.escalate(name);
+                    self.escalate(name, "it did not end after SIGTERM within stop_timeout");
                 }
             }
             // The daemon answers for these: each of its commands has a deadline.
@@ -172,7 +185,11 @@ impl<'a> Draft<'a> {
     }
 
     fn shutdown(&mut self, leave: Leave) {
-        let again = self.w.mode != Mode::Running;
+        // Two signals at once are one wish: `timeout` and some terminals send both to the process and to its group.
+        let again = self.w.global.ended.is_some_and(|first| self.now.since(first) >= ONE_WISH);
+        if self.w.mode != Mode::Running && !again {
+            return;
+        }
         self.w.mode = match leave {
             Leave::Sessions => Mode::Leaving,
             Leave::Nothing => Mode::StoppingLoops,
@@ -183,7 +200,9 @@ impl<'a> Draft<'a> {
             for name in &names {
                 match self.w.loops.get(name).map(|l| l.stage.kind()) {
                     Some(stage::StageKind::Up) => self.end(name, StopWhy::Shutdown),
-                    Some(stage::StageKind::Stopping) if again => self.escalate(name),
+                    Some(stage::StageKind::Stopping) if again => {
+                        self.escalate(name, "the supervisor was told to end a second time");
+                    }
                     _ => {}
                 }
             }
@@ -341,7 +360,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Kills an agent that did not end when told to.
-    fn escalate(&mut self, name: &LoopName) {
+    fn escalate(&mut self, name: &LoopName, because: &str) {
         let Some(l) = self.get_mut(name) else { return };
         let Stage::Stopping { force, .. } = &mut l.stage else { return };
         if *force == Force::Kill {
@@ -350,13 +369,7 @@ impl<'a> Draft<'a> {
         *force = Force::Kill;
         let Some(process) = l.record.agent.as_ref().and_then(|agent| agent.process) else { return };
         self.push(Action::End(name.clone(), process, Force::Kill));
-        self.journal(
-            Some(name),
-            "kill",
-            "it did not end after SIGTERM within stop_timeout",
-            json!({ "pid": process.pid, "signal": "SIGKILL" }),
-            None,
-        );
+        self.journal(Some(name), "kill", because, json!({ "pid": process.pid, "signal": "SIGKILL" }), None);
     }
 }
 

@@ -82,7 +82,7 @@ impl Draft<'_> {
             self.w.global.drain = None;
         }
         for name in &names {
-            self.wish_run(name, caller, "start");
+            self.wish_run(name, caller, "operator-start");
         }
         let waits = names
             .iter()
@@ -120,7 +120,7 @@ impl Draft<'_> {
             let why = format!("{} wants it stopped", caller.text());
             self.journal(
                 Some(name),
-                "stop",
+                "operator-stop",
                 &why,
                 json!({}),
                 Some(format!("it stays stopped, also over a reboot, until `supervisor start {name}`")),
@@ -136,7 +136,7 @@ impl Draft<'_> {
         let mut patience = Duration::ZERO;
         let mut waits = Vec::new();
         for name in &names {
-            self.wish_run(name, caller, "restart");
+            self.wish_run(name, caller, "operator-restart");
             self.end(name, StopWhy::OperatorRestart);
             patience = patience.max(self.config(name).map(|c| c.stop_timeout).unwrap_or_default());
             waits.push((name.clone(), self.epoch_of(name)));
@@ -167,7 +167,10 @@ impl Draft<'_> {
         }
         self.done(
             request,
-            vec![format!("{count} agents are stopped in place; nothing starts until `supervisor thaw`")],
+            vec![format!(
+                "stopped in place: {count} of {} loops; nothing starts until `supervisor thaw`",
+                self.w.loops.len()
+            )],
         );
     }
 
@@ -183,12 +186,11 @@ impl Draft<'_> {
         let names: Vec<LoopName> = self.w.loops.keys().cloned().collect();
         for name in &names {
             let Some(l) = self.get_mut(name) else { continue };
-            if l.stage.may_have_agent() {
-                // Stall clocks stood still.
-                l.life.last_sign = Some(now);
-                l.life.stall = super::world::Stall::None;
-                self.push(Action::Thaw(name.clone()));
-            }
+            // Stall clocks stood still.
+            l.life.last_sign = Some(now);
+            l.life.stall = super::world::Stall::None;
+            // Also where the agent died meanwhile: its tmux server is stopped all the same.
+            self.push(Action::Thaw(name.clone()));
         }
         self.done(request, vec!["agents go on; held loops start".to_owned()]);
     }

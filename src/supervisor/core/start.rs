@@ -198,7 +198,7 @@ impl Draft<'_> {
         // Nothing runs, and yet tmux refused: the pane still drains output into a pipe that does not take it.
         self.push(Action::Repipe(name.clone()));
         let epoch = self.w.loops.get(name).map_or(0, |l| l.record.epoch);
-        let error = "tmux still drains the pane of the last agent".to_owned();
+        let error = "tmux did not start it: its pane is not free (it may still drain output)".to_owned();
         self.fail_start(name, epoch, error, Duration::from_millis(200));
     }
 

@@ -373,7 +373,8 @@ pub fn explain(world: &World, name: &LoopName, now: Now) -> Option<ExplainView> 
     };
     let mut next: Vec<String> = view.holds.iter().map(hold_line).collect();
     if let Stage::Up { since } = &l.stage {
-        next.extend(next_of_running(l, config, *since, now, view.older_definition));
+        let since = l.record.agent.as_ref().map_or(*since, |agent| agent.started);
+        next.extend(next_of_running(l, config, since, now, view.older_definition));
     } else if let Stage::Stopping { since, .. } = &l.stage {
         next.push(format!("SIGKILL at {} if it still runs", format_time(since.plus(config.stop_timeout).wall)));
     }

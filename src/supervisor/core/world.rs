@@ -5,6 +5,7 @@ use super::budget::RestartBudget;
 use super::gates::Gate;
 use super::stage::{Stage, StopWhy};
 use crate::supervisor::agents::Session;
+use crate::supervisor::config::placeholders::{PhaseValues, Values};
 use crate::supervisor::config::{Config, LoopConfig};
 use crate::supervisor::names::{AccountName, LoopName, NeedName};
 use crate::support::clock::Now;
@@ -333,11 +334,11 @@ impl std::fmt::Display for DeathCause {
         match self {
             Self::Exited { status } => write!(f, "exited with status {status}"),
             Self::Killed { signal } => match signal_name(*signal) {
-                Some(name) => write!(f, "killed by {name}"),
-                None => write!(f, "killed by signal {signal}"),
+                Some(name) => write!(f, "was killed by {name}"),
+                None => write!(f, "was killed by signal {signal}"),
             },
             Self::Oom { limit, peak } => {
-                write!(f, "killed by the kernel for its memory")?;
+                write!(f, "was killed by the kernel for its memory")?;
                 if let Some(limit) = limit {
                     write!(f, ", limit {} MiB", limit >> 20)?;
                 }
@@ -541,6 +542,16 @@ impl World {
         match (self.phase, &self.config.phases) {
             (Some(index), Some(phases)) => index >= phases.plans.len(),
             _ => false,
+        }
+    }
+
+    /// What the placeholders of a loop's texts stand for.
+    pub fn values(&self, name: &LoopName, phase: Option<usize>) -> Values {
+        let plans = self.config.phases.as_ref().map(|p| p.plans.as_slice()).unwrap_or_default();
+        Values {
+            loop_name: name.to_string(),
+            workspace: self.config.workspace.display().to_string(),
+            phase: phase.and_then(|index| plans.get(index).map(|plan| PhaseValues::of(index, plan))),
         }
     }
 

@@ -1,22 +1,152 @@
-//! Placeholder: the daemon is written beside this.
+//! The daemon: gathers events, has the core decide, carries out the actions. It decides nothing by itself.
+//!
+//! One thread, one `poll(2)`. Nothing in it waits for another process: tmux, git, probes and notifications are children
+//! with a deadline, deaths are pidfds, sockets that come and go are inotify events.
 
-use crate::supervisor::config::Config;
-use crate::supervisor::core::event::Leave;
-use std::process::ExitCode;
+mod caller;
+mod carry;
+mod clearing;
+mod clients;
+mod hosts;
+mod launching;
+mod looks;
+mod poll;
+mod saving;
+mod startup;
+mod tasks;
+
+use super::config::Config;
+use super::control::server::{ConnectionId, Server};
+use super::core::event::{Event, Leave};
+use super::core::world::{RequestId, World};
+use super::core::{action::Action, decide};
+use super::journal::Journal;
+use super::names::LoopName;
+use super::socket_watch::SocketWatch;
+use super::store::Store;
+use crate::support::clock::Now;
+use crate::support::process::ProcId;
+use clearing::Clearing;
+use saving::Dirty;
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Child;
+use std::sync::Arc;
+use tasks::Running;
 
 /// How the daemon is run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct RunOptions {
-    /// Begin at this phase instead of the recorded one.
+    /// Begin with this phase instead of the recorded one.
     pub from_phase: Option<usize>,
-    /// What SIGINT and SIGTERM do to the sessions.
+    /// What a SIGINT or SIGTERM does to the sessions.
     pub leave: Leave,
+    /// The `supervisor` binary, for session hosts, agents and hooks.
+    pub supervisor: PathBuf,
 }
 
 /// Runs until told to end.
 ///
 /// # Errors
-/// When it cannot run at all.
-pub fn run(_config: Config, _options: RunOptions) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("the daemon is not in this build")
+/// When it cannot begin: another supervisor holds the state, the state is of a newer version, the phase is lost, a
+/// socket cannot be made. Nothing was started, stopped or lost then. Later faults are said and lived with.
+pub fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
+    let mut daemon = startup::begin(Arc::new(config), options)?;
+    while daemon.turn()? == Turn::On {}
+    daemon.end();
+    Ok(())
+}
+
+/// Whether the daemon goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    On,
+    Over,
+}
+
+/// Whether a decision told the daemon to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    No,
+    Yes,
+}
+
+struct Daemon {
+    config: Arc<Config>,
+    options: RunOptions,
+    world: World,
+    store: Store,
+    journal: Journal,
+    /// Events that came up while carrying out actions; taken before anything else is waited for.
+    queue: VecDeque<Event>,
+    ending: Ending,
+    tasks: Vec<Running>,
+    /// Notifications that wait for one of the few places for notify programs.
+    notifications: VecDeque<Vec<u8>>,
+    /// The living agents: epoch, process, pidfd.
+    agents: BTreeMap<LoopName, (u64, ProcId, OwnedFd)>,
+    /// The living tmux servers.
+    servers: BTreeMap<LoopName, (ProcId, OwnedFd)>,
+    /// Those of them that this supervisor made, to be reaped.
+    children: BTreeMap<LoopName, (Child, OwnedFd)>,
+    /// The log pipes of living panes.
+    pipes: BTreeMap<LoopName, (ProcId, OwnedFd)>,
+    clearing: BTreeMap<LoopName, Clearing>,
+    /// What is to be done again at a moment, in milliseconds since boot.
+    retries: Vec<(u64, tasks::Retry)>,
+    dirty: Dirty,
+    watch: SocketWatch,
+    server: Server,
+    /// Whom to answer.
+    requests: BTreeMap<RequestId, ConnectionId>,
+    next_request: RequestId,
+    signals: SignalPipes,
+    /// The next round of housekeeping, in milliseconds since boot.
+    housekeeping: u64,
+    /// What the index file said that the operator was told of.
+    phase_said: Option<String>,
+}
+
+/// The read ends that signals write a byte to.
+struct SignalPipes {
+    /// SIGINT and SIGTERM.
+    end: UnixStream,
+    /// SIGHUP.
+    hangup: UnixStream,
+}
+
+impl Daemon {
+    /// Has the core decide about each event until none is left, then makes durable what is not yet.
+    fn settle(&mut self) {
+        while let Some(event) = self.queue.pop_front() {
+            let now = Now::read();
+            let actions = decide(&self.world, event.clone(), now);
+            match event {
+                // What cannot be made durable is not done, and is said to whoever asked.
+                Event::Asked { request, .. } => self.carry_out_asked(request, actions),
+                _ => self.carry_out(actions),
+            }
+            if self.queue.is_empty() {
+                self.save_dirty();
+            }
+        }
+    }
+
+    fn carry_out_asked(&mut self, request: RequestId, actions: Vec<Action>) {
+        if let Err(error) = self.save_now(&actions) {
+            let message = format!("{error}; nothing was changed");
+            self.answer(
+                request,
+                &super::control::protocol::Response::Refused {
+                    kind: super::control::protocol::Refusal::Failed,
+                    message,
+                },
+            );
+            self.queue.push_back(Event::StateWritten(Err(error)));
+            return;
+        }
+        self.carry_out(actions);
+    }
 }

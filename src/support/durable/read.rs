@@ -92,6 +92,10 @@ pub(super) fn read_as<T, E: Into<Unfit>>(
     };
     let before = previous(path);
     let older = judge(&before, &validate)?;
+    // A writer may have put the first version there between the two looks, and its second by now.
+    if let Judged::Good(value) = judge(path, &validate)? {
+        return Ok(Read::Current(value));
+    }
     let aside = |path: &Path| match bad {
         Bad::SetAside => set_aside(path).map(Some),
         Bad::Leave => Ok(None),

@@ -225,7 +225,8 @@ fn threads_that_write_the_same_file_never_leave_a_torn_one() {
             scope.spawn(move || (0..40).for_each(|_| write(file, &payload(writer), 0o640).unwrap()));
         }
         for _ in 0..400 {
-            assert!(matches!(inspect(&file, whole).unwrap(), Read::Current(_) | Read::Absent));
+            let found = inspect(&file, whole).unwrap();
+            assert!(matches!(found, Read::Current(_) | Read::Absent), "{found:?}");
             sweep(dir.path()).unwrap();
         }
     });

@@ -1,0 +1,112 @@
+//! What agents leave behind: killed round by round, and stopped in place or let go on, never waited for.
+
+use super::Daemon;
+use super::tasks::Retry;
+use crate::supervisor::control;
+use crate::supervisor::core::event::Event;
+use crate::supervisor::core::world::Said;
+use crate::supervisor::leftovers::Leftovers;
+use crate::supervisor::names::LoopName;
+use crate::support::process::ProcId;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+/// The next round at the latest after this, also if none of those killed was seen to end.
+const ROUND_MS: u64 = 50;
+/// Rounds that find only what cannot be killed come this far apart.
+const STUCK_MS: u64 = 1_000;
+/// Rounds in one go: a program that forks without end is met again from the event loop.
+const FREEZE_ROUNDS: usize = 20;
+
+/// The killing of what one loop's agent left behind.
+pub(super) struct Clearing {
+    /// The agent itself, in case its server died before it.
+    agent: Option<ProcId>,
+    /// Readable as those that were killed end.
+    pub(super) pidfds: Vec<OwnedFd>,
+    killed: std::collections::BTreeSet<ProcId>,
+    said: Said,
+}
+
+impl Daemon {
+    fn control_socket(&self) -> PathBuf {
+        control::socket_path(&self.config.runtime_dir)
+    }
+
+    pub(super) fn clear(&mut self, name: &LoopName, agent: Option<ProcId>) {
+        let clearing = Clearing { agent, pidfds: Vec::new(), killed: Default::default(), said: Said::No };
+        self.clearing.insert(name.clone(), clearing);
+        self.clear_round(name);
+    }
+
+    /// One round. Over when a round finds nothing.
+    pub(super) fn clear_round(&mut self, name: &LoopName) {
+        let socket = self.control_socket();
+        let server = self.servers.get(name).map(|(server, _)| *server);
+        let Some(clearing) = self.clearing.get_mut(name) else { return };
+        self.retries.retain(|(_, r)| !matches!(r, Retry::Clear { name: n } if n == name));
+        let set = Leftovers { name, control_socket: &socket, server, agent: clearing.agent };
+        let round = match set.kill_round() {
+            Ok(round) => round,
+            Err(e) => {
+                tracing::error!("{name}: looking for what its agent left behind: {e}");
+                self.retry(STUCK_MS, Retry::Clear { name: name.clone() });
+                return;
+            }
+        };
+        if round.found.is_empty() {
+            let killed = clearing.killed.len();
+            self.clearing.remove(name);
+            self.queue.push_back(Event::Cleared { name: name.clone(), killed });
+            return;
+        }
+        clearing.killed.extend(round.found.iter().copied());
+        let stuck = round.refused.len() == round.found.len();
+        if stuck && clearing.said == Said::No {
+            clearing.said = Said::Yes;
+            let what = round.refused.iter().map(|(id, why)| format!("pid {} ({why})", id.pid)).collect::<Vec<_>>();
+            self.queue.push_back(Event::ClearStuck { name: name.clone(), what: what.join(", ") });
+        }
+        clearing.pidfds = round.pidfds;
+        self.retry(if stuck { STUCK_MS } else { ROUND_MS }, Retry::Clear { name: name.clone() });
+    }
+
+    /// Stops a loop's processes in place. Its tmux server is stopped too: it would let the agent go on.
+    pub(super) fn freeze(&mut self, name: &LoopName) {
+        if self.world.global.frozen.is_none() {
+            // Thawed while a round was waiting.
+            return;
+        }
+        let socket = self.control_socket();
+        let server = self.servers.get(name).map(|(server, _)| *server);
+        let agent = self.agents.get(name).map(|(_, agent, _)| *agent);
+        let set = Leftovers { name, control_socket: &socket, server, agent };
+        for _ in 0..FREEZE_ROUNDS {
+            match set.freeze_round() {
+                Ok(round) if round.found.is_empty() => return,
+                Ok(_) => {}
+                Err(e) => {
+                    tracing::error!("{name}: stopping it in place: {e}");
+                    break;
+                }
+            }
+        }
+        self.retry(ROUND_MS, Retry::Freeze { name: name.clone() });
+    }
+
+    pub(super) fn thaw(&mut self, name: &LoopName) {
+        self.retries.retain(|(_, r)| !matches!(r, Retry::Freeze { name: n } if n == name));
+        let socket = self.control_socket();
+        let server = self.servers.get(name).map(|(server, _)| *server);
+        let agent = self.agents.get(name).map(|(_, agent, _)| *agent);
+        let set = Leftovers { name, control_socket: &socket, server, agent };
+        match set.thaw() {
+            Ok(round) => {
+                for (id, why) in round.refused {
+                    tracing::error!("{name}: letting pid {} go on: {why}", id.pid);
+                }
+            }
+            Err(e) => tracing::error!("{name}: letting it go on: {e}"),
+        }
+    }
+}

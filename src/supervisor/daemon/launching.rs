@@ -1,0 +1,101 @@
+//! Starting an agent: its launch spec from its definition and the current phase, then one tmux call.
+
+use super::Daemon;
+use super::tasks::Purpose;
+use crate::supervisor::agents::{LaunchRequest, Prompt, Session};
+use crate::supervisor::config::placeholders::{Values, render};
+use crate::supervisor::control;
+use crate::supervisor::core::action::Start;
+use crate::supervisor::core::event::{Event, NotStarted};
+use crate::supervisor::core::world::Pipe;
+use crate::supervisor::launch::LaunchSpec;
+use crate::supervisor::session;
+use crate::supervisor::tmux;
+use anyhow::{Context, Result, bail};
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+
+impl Daemon {
+    pub(super) fn start(&mut self, start: Start) {
+        // The intent must be durable before there can be an agent.
+        let begun = match self.save_loop(&start.name) {
+            Ok(()) => self.respawn(&start).map_err(|e| format!("{e:#}")),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = begun {
+            let why = NotStarted::Error(error);
+            self.queue.push_back(Event::StartFailed { name: start.name, epoch: start.epoch, why });
+        }
+    }
+
+    fn respawn(&mut self, start: &Start) -> Result<()> {
+        let spec = self.launch_spec(start)?;
+        let dir = session::session_dir(&self.config.runtime_dir, &start.name);
+        let path = spec.write(&dir)?;
+        let argv = spec.command(&self.options.supervisor, &path);
+        let log = self.store.layout().log(&start.name);
+        let pipe = match start.pipe {
+            Pipe::Open => None,
+            Pipe::Closed { .. } => Some((&start.name, log.as_path())),
+        };
+        let call = tmux::respawn(start.epoch, &spec.workdir, &argv, pipe);
+        let purpose = Purpose::Respawn { name: start.name.clone(), epoch: start.epoch };
+        self.tmux(&start.name, &call, purpose).map_err(anyhow::Error::msg)
+    }
+
+    fn launch_spec(&self, start: &Start) -> Result<LaunchSpec> {
+        let config = self.config.loops.get(&start.name).context("the config has no such loop")?;
+        if !config.workdir.is_dir() {
+            let workdir = config.workdir.display();
+            bail!("entering the workdir `{workdir}`: it is no folder; clone it there, or change `workdir`");
+        }
+        let values = self.world.values(&start.name, start.phase);
+        let fill = |texts: &[String]| -> Result<Vec<String>> {
+            texts.iter().map(|text| render(text, &values).with_context(|| format!("filling in `{text}`"))).collect()
+        };
+        let prompt = match &start.session {
+            Session::Fresh { prompt, .. } if config.capabilities.takes_prompt => {
+                let file = match prompt {
+                    Prompt::Kickoff => config.kickoff.as_ref(),
+                    Prompt::Handoff => config.handoff.as_ref().or(config.kickoff.as_ref()),
+                };
+                file.map(|file| read_prompt(file, &values)).transpose()?
+            }
+            Session::Fresh { .. } | Session::Resume { .. } => None,
+        };
+        let launch = config.adapter.launch(&LaunchRequest {
+            command: fill(&config.command)?,
+            args: fill(&config.args)?,
+            session: start.session.clone(),
+            prompt,
+            runtime_dir: session::session_dir(&self.config.runtime_dir, &start.name),
+            supervisor: self.options.supervisor.clone(),
+        });
+        for (path, content) in &launch.files {
+            write_private(path, content).with_context(|| format!("writing `{}`", path.display()))?;
+        }
+        Ok(LaunchSpec {
+            name: start.name.clone(),
+            epoch: start.epoch,
+            argv: launch.argv,
+            workdir: config.workdir.clone(),
+            env: launch.env,
+            env_files: config.env_files.clone(),
+            socket: control::socket_path(&self.config.runtime_dir),
+            config: self.config.file.clone(),
+        })
+    }
+}
+
+fn read_prompt(file: &std::path::Path, values: &Values) -> Result<String> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("reading the prompt `{}`; put it there, or change the loop", file.display()))?;
+    render(&text, values).with_context(|| format!("filling in the prompt `{}`", file.display()))
+}
+
+/// Made anew at each start, so it needs no durability; readable by this user only.
+fn write_private(path: &std::path::Path, content: &str) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(content.as_bytes())
+}
