@@ -103,20 +103,24 @@ pub fn pad(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(text.width())))
 }
 
-/// The text in lines of at most [`WIDTH`] columns, each after the first with `indent` spaces; a newline at the end.
+/// The text in lines of at most [`WIDTH`] columns (but for a longer word, such as a path), each after the first with
+/// `indent` spaces; a newline at the end.
 pub fn wrap(text: &str, indent: usize) -> String {
-    let mut out = String::new();
-    let mut used = 0;
-    for word in text.split(' ') {
+    let body = text.trim_start_matches(' ');
+    let mut used = text.len() - body.len();
+    let mut out = " ".repeat(used);
+    let mut first = true;
+    for word in body.split(' ') {
         let wide = word.width();
-        if used > indent && used + 1 + wide > WIDTH {
+        if !first && used + 1 + wide > WIDTH {
             out.push('\n');
             out.push_str(&" ".repeat(indent));
             used = indent;
-        } else if !out.is_empty() {
+        } else if !first {
             out.push(' ');
             used += 1;
         }
+        first = false;
         out.push_str(word);
         used += wide;
     }
@@ -170,6 +174,9 @@ mod tests {
         assert!(text.lines().all(|l| l.width() <= WIDTH), "{text}");
         assert!(text.lines().skip(1).all(|l| l.starts_with("    w")), "{text}");
         assert_eq!(wrap("short", 4), "short\n");
+        assert_eq!(wrap("  short", 4), "  short\n");
+        let path = "p".repeat(150);
+        assert_eq!(wrap(&format!("a {path} b"), 2), format!("a\n  {path}\n  b\n"), "a path is not broken");
     }
 
     #[test]

@@ -218,7 +218,7 @@ Need proxy is missing for 1m 1s
 
 LOOP       STATE  SINCE  PHASE  EPOCH  RESTARTS  MEMORY  LAST SIGN  WAITS FOR
 builder    up     2h 5m  1      12     3         420M    3m ago
-adversary  held   1m 1s  -      12     3         -       -          needs proxy: connection refused by…
+adversary  held   1m 1s  -      12     3         -       -          needs proxy: connection refused…
 ";
         assert_eq!(super::text(&status, &[], Style::Plain), want);
     }
