@@ -176,6 +176,11 @@ pub fn signal_group(id: ProcId, signal: Signal) -> io::Result<Delivery> {
     }
 }
 
+/// How often `/proc/PID/stat` is read while it shows no thread at all. When a thread other than the first calls exec, it
+/// takes the first one's place, and a read at that instant shows the first, released and a zombie, while the process
+/// lives (tried: one in some thousand execs). The next read shows the new one, or that there is none.
+const READS: usize = 5;
+
 /// What `/proc/PID/stat` says that this module's callers need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stat {
@@ -188,6 +193,22 @@ pub(crate) struct Stat {
 impl Stat {
     /// `None` when there is no process with that pid.
     pub(crate) fn read(pid: i32) -> io::Result<Option<Self>> {
+        let mut stat = None;
+        for _ in 0..READS {
+            let threads;
+            (stat, threads) = match Self::read_once(pid)? {
+                Some((stat, threads)) => (Some(stat), threads),
+                None => return Ok(None),
+            };
+            if threads > 0 {
+                break;
+            }
+        }
+        Ok(stat)
+    }
+
+    /// With the number of its threads.
+    fn read_once(pid: i32) -> io::Result<Option<(Self, i64)>> {
         let path = format!("/proc/{pid}/stat");
         let Some(bytes) = read_unless_gone(&path)? else { return Ok(None) };
         let stat = procfs::process::Stat::from_read(bytes.as_slice())
@@ -199,7 +220,8 @@ impl Stat {
             'D' => State::InKernel,
             _ => State::Alive,
         };
-        Ok(Some(Self { id: ProcId { pid, start: stat.starttime }, parent: stat.ppid, group: stat.pgrp, state }))
+        let stat_of = Self { id: ProcId { pid, start: stat.starttime }, parent: stat.ppid, group: stat.pgrp, state };
+        Ok(Some((stat_of, stat.num_threads)))
     }
 }
 
