@@ -25,7 +25,7 @@ fn itself() -> Command {
 
 #[test]
 fn a_process_never_seems_gone_while_a_thread_of_it_calls_exec() {
-    let mut child = itself().env(HOPS, "700").stdout(Stdio::null()).spawn().unwrap();
+    let mut child = itself().env(HOPS, "300").stdout(Stdio::null()).spawn().unwrap();
     let it = ProcId::of(pid_of(&child)).unwrap().unwrap();
     let mut gone = None;
     while child.try_wait().unwrap().is_none() {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 /// Which boot this is: everything that is timed or identified within one boot is worth nothing in another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -176,10 +177,11 @@ pub fn signal_group(id: ProcId, signal: Signal) -> io::Result<Delivery> {
     }
 }
 
-/// How often `/proc/PID/stat` is read while it shows no thread at all. When a thread other than the first calls exec, it
-/// takes the first one's place, and a read at that instant shows the first, released and a zombie, while the process
-/// lives (tried: one in some thousand execs). The next read shows the new one, or that there is none.
-const READS: usize = 5;
+/// How long `/proc/PID/stat` is read again while it shows no thread at all. When a thread other than the first calls exec,
+/// it takes the first one's place, and for an instant the first shows, released and a zombie, while the process lives
+/// (tried: one in a hundred execs). Later reads show the new one, or that there is none. The instant is microseconds,
+/// but the kernel can be preempted in it.
+const SETTLES_WITHIN: Duration = Duration::from_millis(50);
 
 /// What `/proc/PID/stat` says that this module's callers need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,18 +195,18 @@ pub(crate) struct Stat {
 impl Stat {
     /// `None` when there is no process with that pid.
     pub(crate) fn read(pid: i32) -> io::Result<Option<Self>> {
-        let mut stat = None;
-        for _ in 0..READS {
-            let threads;
-            (stat, threads) = match Self::read_once(pid)? {
-                Some((stat, threads)) => (Some(stat), threads),
+        let start = Instant::now();
+        loop {
+            match Self::read_once(pid)? {
                 None => return Ok(None),
-            };
-            if threads > 0 {
-                break;
+                Some((stat, 1..)) => return Ok(Some(stat)),
+                // What is not proven dead counts as alive.
+                Some((stat, _)) if start.elapsed() > SETTLES_WITHIN => {
+                    return Ok(Some(Self { state: State::Alive, ..stat }));
+                }
+                Some(_) => std::thread::yield_now(),
             }
         }
-        Ok(stat)
     }
 
     /// With the number of its threads.
