@@ -2,8 +2,8 @@
 
 use super::Draft;
 use super::action::Action;
-use super::event::Caller;
 use super::death::RESUME_GRACE;
+use super::event::Caller;
 use super::stage::{Stage, StageKind};
 use super::world::{PhaseMove, RequestId, Turn};
 use crate::supervisor::config::{AdvanceOn, LoopConfig, OnPhase, Role};

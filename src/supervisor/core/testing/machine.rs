@@ -2,13 +2,15 @@
 //! killed between any two actions. [`super::carry`] does what a decision says, as the daemon would.
 
 use super::checks;
+use crate::supervisor::agents::Signal;
 use crate::supervisor::config::Config;
 use crate::supervisor::control::protocol::{Refusal, Request, Response, Which};
 use crate::supervisor::core::action::{Action, Notification, Start};
 use crate::supervisor::core::event::{Caller, Event};
 use crate::supervisor::core::gates::Gate;
+use crate::supervisor::core::holds::{Hold, HoldKind, holds};
 use crate::supervisor::core::stage::{Stage, StageKind};
-use crate::supervisor::core::world::{DeathCause, GlobalRecord, HostStatus, LoopRecord, RequestId, World};
+use crate::supervisor::core::world::{DeathCause, GlobalRecord, HostStatus, Loop, LoopRecord, RequestId, World};
 use crate::supervisor::core::{decide, first_world};
 use crate::supervisor::journal::Entry;
 use crate::supervisor::names::{LoopName, NeedName};
@@ -156,7 +158,7 @@ pub(super) struct Due {
 }
 
 #[derive(Debug)]
-pub(super) struct Landing {
+pub struct Landing {
     pub at: u64,
     pub start: Start,
     pub life: u64,
@@ -187,7 +189,7 @@ pub struct Machine {
     pub(super) phase_set: Option<usize>,
     pub(super) rng: fastrand::Rng,
     pub(super) queue: Vec<Due>,
-    pub(super) landings: Vec<Landing>,
+    pub landings: Vec<Landing>,
     pub(super) life: u64,
     pub(super) dirty: bool,
     pub(super) begun: bool,
@@ -250,6 +252,7 @@ impl Machine {
     // ---- time ----
 
     pub fn run(&mut self, d: Duration) {
+        self.watch();
         let end = self.now.plus(d).boot;
         while let Some(next) = self.next_moment() {
             if next > end {
@@ -378,7 +381,8 @@ impl Machine {
     /// Decides on an event and does what comes out of it.
     pub fn feed(&mut self, event: Event) {
         let Some(old) = self.world.take() else { return };
-        self.rounds = if self.rounds.0 == self.now.boot { (self.now.boot, self.rounds.1 + 1) } else { (self.now.boot, 1) };
+        self.rounds =
+            if self.rounds.0 == self.now.boot { (self.now.boot, self.rounds.1 + 1) } else { (self.now.boot, 1) };
         assert!(self.rounds.1 <= ROUNDS_MAX, "livelock: {event:?} at {:?}\n{}", self.now, self.tail());
         let actions = decide(&old, event.clone(), self.now);
         let Some(Action::Become(new)) = actions.first() else { panic!("{event:?}: the first action is not Become") };
@@ -403,8 +407,7 @@ impl Machine {
                 }
                 *left -= 1;
             }
-            let saves =
-                matches!(action, Action::SaveLoop(..) | Action::SaveGlobal(_) | Action::SaveGate(_));
+            let saves = matches!(action, Action::SaveLoop(..) | Action::SaveGlobal(_) | Action::SaveGate(_));
             if saves && !asked {
                 failed |= !self.save(&action);
             } else if !saves {
@@ -460,7 +463,7 @@ impl Machine {
         if self.outside.latency == 0 { 0 } else { self.rng.u64(0..=self.outside.latency) }
     }
 
-    pub(super) fn new_process(&mut self) -> ProcId {
+    pub fn new_process(&mut self) -> ProcId {
         self.pids += 1;
         ProcId { pid: self.pids, start: self.now.boot }
     }
@@ -538,9 +541,53 @@ impl Machine {
         self.places.get_mut(&super::name(text)).unwrap()
     }
 
-    /// The decisions of the journal, in order.
-    pub fn decisions(&self) -> Vec<&str> {
-        self.journal.iter().map(|entry| entry.decision.as_str()).collect()
+    /// What the loop's living agent tells, and what follows at once.
+    pub fn signal(&mut self, text: &str, signal: Signal) {
+        let name = super::name(text);
+        let epoch = self.world.as_ref().and_then(|w| w.loops[&name].live_epoch());
+        self.feed(Event::Signals { name, epoch, signals: vec![signal] });
+        self.run(Duration::ZERO);
+    }
+
+    /// The loop's agent dies, and what follows at once.
+    pub fn dies(&mut self, text: &str, cause: DeathCause) {
+        self.place(text).agent_dies(cause);
+        self.run(Duration::ZERO);
+    }
+
+    /// What holds the loop.
+    pub fn holds(&self, text: &str) -> Vec<Hold> {
+        holds(self.world.as_ref().unwrap(), &super::name(text), self.now)
+    }
+
+    /// The word of the hold that is shown first.
+    pub fn hold(&self, text: &str) -> Option<HoldKind> {
+        self.holds(text).first().map(|hold| hold.kind)
+    }
+
+    /// How many starts of the loop reached tmux.
+    pub fn started(&self, text: &str) -> usize {
+        self.starts.iter().filter(|start| start.name.as_str() == text).count()
+    }
+
+    /// How many notifications of that kind there were.
+    pub fn told(&self, kind: &str) -> usize {
+        self.notes.iter().filter(|note| note.kind == kind).count()
+    }
+
+    /// Whether the journal has that decision.
+    pub fn decided(&self, decision: &str) -> bool {
+        self.journal.iter().any(|entry| entry.decision == decision)
+    }
+
+    /// What was typed into the loop's pane.
+    pub fn typed(&self, text: &str) -> Vec<&str> {
+        self.nudges.iter().filter(|(name, _)| name.as_str() == text).map(|(_, text)| text.as_str()).collect()
+    }
+
+    /// The loop as the supervisor has it.
+    pub fn seen(&self, text: &str) -> &Loop {
+        &self.world.as_ref().unwrap().loops[&super::name(text)]
     }
 
     /// The end of the journal, for a failed check.
