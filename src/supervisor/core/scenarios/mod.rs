@@ -13,7 +13,8 @@ mod starts;
 
 use super::holds::HoldKind;
 use super::stage::StageKind;
-use super::testing::machine::{Hosts, Machine, Mood, Storage};
+use super::testing::machine::Machine;
+use super::testing::place::{Hosts, Mood, Storage};
 use super::testing::{GIB, HOUR, MINUTE, name, pair, program, single, talker};
 use super::world::DeathCause;
 use crate::supervisor::agents::{Prompt, Session, Signal};

@@ -1,6 +1,7 @@
 //! Does what a decision says, as the daemon would, on the machine's places and disk.
 
-use super::machine::{Hosts, Landing, Machine, Mood, Pane, Proc, Server, Storage};
+use super::machine::{Landing, Machine};
+use super::place::{Hosts, Mood, Pane, Proc, Server, Storage};
 use crate::supervisor::agents::{Session, Signal};
 use crate::supervisor::control::protocol::Request;
 use crate::supervisor::core::action::{Action, How, Start};
