@@ -91,7 +91,8 @@ fn tmux_wakes_a_stopped_agent_again_unless_the_server_is_stopped_first() {
     let until = Instant::now() + Duration::from_millis(300);
     while Instant::now() < until {
         for id in set.iter().chain([&host.server]) {
-            assert_eq!(id.state().unwrap(), State::Stopped, "{id} was woken");
+            let state = id.state().unwrap();
+            assert!(matches!(state, State::Stopped | State::InKernel), "{id} was woken: {state:?}");
         }
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -118,7 +119,8 @@ fn a_frozen_loop_can_be_killed() {
 #[test]
 #[ignore = "a measurement: cargo nextest run --run-ignored only --no-capture how_long"]
 fn how_long_a_client_call_a_search_and_a_restart_take() {
-    use cc_ci::supervisor::tmux;
+    use cc_ci::supervisor::{session, tmux};
+    use rustix::event::{PollFd, PollFlags};
     let host = Host::start();
     let show = |what: &str, mut times: Vec<Duration>| {
         times.sort_unstable();
@@ -133,13 +135,13 @@ fn how_long_a_client_call_a_search_and_a_restart_take() {
             })
             .collect()
     };
-    show("one tmux client call (probe)", time(200, Box::new(|| drop(host.try_probe().unwrap()))));
-    show("left-overs below a living server", time(200, Box::new(|| drop(host.leftovers().find().unwrap()))));
+    show("one tmux client call (probe)", time(200, Box::new(|| assert!(host.try_probe().is_ok()))));
+    show("left-overs below a living server", time(200, Box::new(|| assert!(host.leftovers().find().is_ok()))));
     let mut dead = host.leftovers();
     dead.server = None;
-    show("left-overs by marker (scan of /proc)", time(50, Box::new(|| drop(dead.find().unwrap()))));
+    show("left-overs by marker (scan of /proc)", time(50, Box::new(|| assert!(dead.find().is_ok()))));
     let mut agent = host.run(1, "touch ready; exec sleep 1000");
-    let mut times = Vec::new();
+    let (mut seen, mut cause, mut clean, mut started) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for epoch in 2..102 {
         // What does not depend on the death is there before it.
         let spec = host.spec(epoch, &["/bin/sleep", "1000"]);
@@ -147,12 +149,30 @@ fn how_long_a_client_call_a_search_and_a_restart_take() {
         let pidfd = cc_ci::support::process::open_pidfd(agent).unwrap().unwrap();
         let start = Instant::now();
         send(agent, Signal::KILL).unwrap();
-        rustix::event::poll(&mut [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)], None).unwrap();
-        while host.pane().signal.is_none() {}
+        rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None).unwrap();
+        seen.push(start.elapsed());
+        loop {
+            session::remind_to_reap(host.server).unwrap();
+            let pane = host.pane();
+            if pane.status.or(pane.signal).is_some() {
+                break;
+            }
+        }
+        cause.push(start.elapsed());
         while !host.leftovers().kill_round().unwrap().found.is_empty() {}
-        let pid = tmux::read_respawn(&host.call(&tmux::respawn(epoch, &spec.workdir, &argv, None))).unwrap();
-        times.push(start.elapsed());
+        clean.push(start.elapsed());
+        let call = tmux::respawn(epoch, &spec.workdir, &argv, None);
+        let pid = wait_for("the pane to drain", || tmux::read_respawn(&host.call(&call)));
+        started.push(start.elapsed());
         agent = ProcId::of(pid).unwrap().unwrap();
+        // It reads its spec before the next one is written.
+        wait_for("the program", || match tree::cmdline(pid).unwrap() {
+            line if line.starts_with(b"/bin/sleep") => Ok(()),
+            line => Err(line),
+        });
     }
-    show("SIGKILL of the agent to the new pid", times);
+    show("SIGKILL of the agent to its pidfd", seen);
+    show("… to the cause", cause);
+    show("… to no left-overs", clean);
+    show("… to the new pid", started);
 }

@@ -206,7 +206,8 @@ pub fn run(name: &LoopName, epoch: u64, spec: &Path) -> Result<Infallible, Launc
     })?;
     let mut command = Command::new(program);
     command.args(args).env_clear().envs(&environment);
-    // exec gives SIGPIPE, which Rust ignores, its default back; tmux resets all others before it starts a pane.
+    // exec gives SIGPIPE, which Rust ignores, its default back; tmux has reset the others before it starts a pane, all but
+    // SIGTTIN and SIGTTOU, which every program in a tmux pane has ignored.
     // Test: an_agent_gets_default_signals_and_nothing_beyond_the_allow_list.
     let cause = command.exec();
     Err(LaunchError::Exec { program: program.clone(), workdir: launch.workdir.clone(), cause })

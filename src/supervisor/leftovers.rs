@@ -101,7 +101,7 @@ impl Leftovers<'_> {
     pub fn freeze_round(&self) -> io::Result<Round> {
         let mut round = Round::default();
         if let Some(server) = self.living_server()? {
-            if server.state()? == State::Alive {
+            if runs(server)? {
                 round.stop(server);
                 if !stopped_within(server, SERVER_STOPS_WITHIN)? {
                     return Ok(round);
@@ -109,8 +109,13 @@ impl Leftovers<'_> {
             }
         }
         for id in self.find()? {
-            if id.state()? == State::Alive {
-                round.stop(id);
+            if runs(id)? {
+                round.note(id, send(id, Signal::STOP));
+                // With the signal pending it is held where it is. (A shell whose vforked child was stopped before its exec
+                // stays there for as long as that child is stopped: tried.)
+                if id.state()? != State::InKernel {
+                    round.found.push(id);
+                }
             }
         }
         Ok(round)
@@ -167,10 +172,14 @@ impl Round {
     }
 }
 
+fn runs(id: ProcId) -> io::Result<bool> {
+    Ok(matches!(id.state()?, State::Alive | State::InKernel))
+}
+
 fn stopped_within(id: ProcId, limit: Duration) -> io::Result<bool> {
     let start = Instant::now();
     loop {
-        if id.state()? != State::Alive {
+        if matches!(id.state()?, State::Stopped | State::Gone) {
             return Ok(true);
         }
         if start.elapsed() > limit {

@@ -5,8 +5,10 @@ use super::config::HostKind;
 use super::environment;
 use super::names::LoopName;
 use super::tmux;
+use crate::support::process::{Delivery, ProcId, send};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, FdFlags};
+use rustix::process::Signal;
 use std::convert::Infallible;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
@@ -203,6 +205,16 @@ pub fn make_private_dir(dir: &Path) -> io::Result<()> {
         .mode(0o750)
         .create(dir)
         .map_err(|e| io::Error::new(e.kind(), format!("create folder `{}`: {e}", dir.display())))
+}
+
+/// Tells the tmux server `server` to look for children that ended. Call it when an agent's pidfd fired, before each probe
+/// for the cause, and before a respawn that follows: a tmux with utempter (Debian's) loses the SIGCHLD of a process that
+/// ends while it runs the utempter helper, and then the cause never comes (tried: about one death in a hundred).
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn remind_to_reap(server: ProcId) -> io::Result<Delivery> {
+    send(server, Signal::CHILD)
 }
 
 /// The command of a session host: `supervisor session NAME --runtime-dir D --log F --host KIND`.

@@ -85,9 +85,12 @@ impl Host {
         let told = await_event(&mut watch);
         assert_eq!(told, [(name.clone(), SocketEvent::Appeared)], "host log: {}", read(&dir.path().join("host.log")));
         let host = Self { dir, name, server, watch, child };
-        wait_for("the placeholder's end", || match host.try_probe() {
-            Ok(probe) if probe.pane.as_ref().is_some_and(|p| p.status.is_some()) => Ok(()),
-            other => Err(other),
+        wait_for("the placeholder's end", || {
+            session::remind_to_reap(server).unwrap();
+            match host.try_probe() {
+                Ok(probe) if probe.pane.as_ref().is_some_and(|p| p.status.is_some()) => Ok(()),
+                other => Err(other),
+            }
         });
         host
     }
@@ -184,9 +187,15 @@ impl Host {
     /// Waits for its end, and for tmux to have reaped it.
     pub fn await_death(&self, agent: ProcId) -> Pane {
         await_end(agent);
+        self.await_cause(agent.pid)
+    }
+
+    /// Waits until tmux tells why the process with this pid ended.
+    pub fn await_cause(&self, pid: i32) -> Pane {
         wait_for("tmux to tell the cause", || {
+            session::remind_to_reap(self.server).unwrap();
             let pane = self.pane();
-            if pane.status.or(pane.signal).is_some() { Ok(pane) } else { Err(pane) }
+            if pane.pid == pid && pane.status.or(pane.signal).is_some() { Ok(pane) } else { Err(pane) }
         })
     }
 

@@ -75,7 +75,7 @@ pub fn call(socket: &Path, call: &Call, within: Duration) -> Result<Response, Cl
     stream.set_write_timeout(Some(left(deadline).map_err(failed)?)).map_err(failed)?;
     match stream.write_all(&line) {
         // It refused without reading: its words are there to be read.
-        Err(e) if e.kind() == ErrorKind::BrokenPipe => {}
+        Err(e) if matches!(e.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {}
         written => written.map_err(failed)?,
     }
     let answer = read_line(&mut stream, deadline).map_err(failed)?;

@@ -241,16 +241,7 @@ impl Server {
             incoming.extend(self.make_room());
         }
         let (pid, refusal) = match peer {
-            Ok(peer) if peer.uid.as_raw() != self.uid && !peer.uid.is_root() => {
-                let (theirs, ours) = (peer.uid.as_raw(), self.uid);
-                (
-                    0,
-                    Some(format!(
-                        "connecting: you are uid {theirs}, and only uid {ours} and root may ask; use `sudo -u`"
-                    )),
-                )
-            }
-            Ok(peer) => (peer.pid.as_raw_nonzero().get(), None),
+            Ok(peer) => (peer.pid.as_raw_nonzero().get(), may_not_ask(peer.uid.as_raw(), self.uid)),
             Err(e) => (0, Some(format!("connecting: who you are cannot be found out: {e}"))),
         };
         let refusal = refusal.or_else(|| {
@@ -276,6 +267,12 @@ impl Server {
         self.connections.remove(&id);
         Some(Incoming::Gone(id))
     }
+}
+
+/// The refusal of a caller of another user than the daemon's and root.
+fn may_not_ask(theirs: u32, ours: u32) -> Option<String> {
+    let refusal = || format!("connecting: you are uid {theirs}, and only uid {ours} and root may ask; use `sudo -u`");
+    (theirs != ours && theirs != 0).then(refusal)
 }
 
 #[cfg(test)]

@@ -176,7 +176,11 @@ impl Draft<'_> {
             state.released.insert(name.clone());
             return;
         }
-        // A good turn of any loop, also of one that went on by itself, shows that the fault is over.
+        // The loop that met the fault went on by itself: it is over. Another one's turn may be older than the fault, or
+        // use another login or model: believed, its every tool call would set the refused loop going again.
+        if !tried && state.told_by != *name {
+            return;
+        }
         state.released.insert(name.clone());
         state.trial = None;
         let fault = state.fault;

@@ -4,7 +4,7 @@ use super::Draft;
 use super::action::{Action, How};
 use super::event::HostFacts;
 use super::stage::Stage;
-use super::world::{AgentRecord, Life, LoopRecord, NextSession, Wish};
+use super::world::{AgentRecord, Life, LoopRecord, NextSession};
 use crate::supervisor::agents::{Prompt, Session};
 use crate::supervisor::names::LoopName;
 use serde_json::json;
@@ -28,9 +28,23 @@ impl Draft<'_> {
                     self.account_death(name, cause, "while no supervisor ran");
                     self.clear(name);
                 }
+                // It ran, and the pane knows nothing of it: the server is another one, or frozen and asked nothing.
+                Some(AgentRecord { process: Some(_), told, .. }) => {
+                    let told = *told;
+                    self.journal(
+                        Some(name),
+                        "adopt",
+                        "its agent ended with its tmux server while no supervisor ran; no crash is counted",
+                        json!({ "server": facts.server.pid }),
+                        None,
+                    );
+                    self.ended_without_crash(name, told);
+                    self.clear(name);
+                }
                 Some(agent) => {
                     let evidence = json!({ "intended": agent.epoch, "pane": facts.epoch });
                     self.forget_intent(name);
+                    self.given_up(name);
                     self.journal(
                         Some(name),
                         "adopt",
@@ -95,13 +109,7 @@ impl Draft<'_> {
         // The earlier supervisor was about to end it.
         if let Some(why) = told.filter(|why| *why != super::stage::StopWhy::Shutdown) {
             self.end(name, why);
-        } else if self.unwanted(name) {
-            self.end(name, super::stage::StopWhy::Operator);
         }
-    }
-
-    fn unwanted(&self, name: &LoopName) -> bool {
-        self.w.loops.get(name).is_some_and(|l| matches!(l.record.wish, Wish::Stop { .. }) || l.record.drained.is_some())
     }
 
     /// There is no tmux server. What the record names may run all the same: it is cleared away.
@@ -124,10 +132,9 @@ impl Draft<'_> {
         let boot_id = self.w.boot_id.clone();
         let Some(l) = self.get_mut(name) else { return };
         let before = std::mem::replace(&mut l.record.boot_id, boot_id.clone());
-        let had_agent = l.record.agent.is_some();
-        l.record.server = None;
+        let agent = l.record.agent.as_ref().map(|agent| agent.told);
         l.record.budget.reset();
-        if had_agent {
+        if let Some(told) = agent {
             self.journal(
                 Some(name),
                 "reboot",
@@ -135,7 +142,7 @@ impl Draft<'_> {
                 json!({ "boot_id": boot_id, "before": before }),
                 None,
             );
-            self.ended_without_crash(name, None);
+            self.ended_without_crash(name, told);
         }
         self.clear(name);
     }
@@ -148,8 +155,11 @@ impl Draft<'_> {
 
     /// The agent ended with its session host or its machine: nothing is counted, the session goes on.
     pub(super) fn ended_without_crash(&mut self, name: &LoopName, told: Option<super::stage::StopWhy>) {
+        let now = self.now;
         let Some(l) = self.get_mut(name) else { return };
         if let Some(agent) = l.record.agent.take() {
+            // What it was doing is over, also for a drain that waits for its turn's end.
+            l.life = Life { last_sign: None, ..Life::new(now, "ended") };
             l.record.session = Some(session_uuid(&agent.session));
             l.record.next_session = match told {
                 Some(super::stage::StopWhy::ContextFull) => NextSession::Handoff,

@@ -28,13 +28,11 @@ impl Draft<'_> {
             Stage::Adopting | Stage::Down { .. } | Stage::Dying { .. } | Stage::Clearing { .. } => return,
         };
         self.enter(name, Stage::Dying { since: now, told });
+        // Its tmux server was stopped with it and could not say what it died of.
         if self.w.global.frozen.is_some() {
-            // Its tmux server is stopped too and tells nothing.
-            self.account_death(name, DeathCause::Unknown, "while frozen");
-            self.clear(name);
-        } else {
-            self.read_death(name);
+            self.push(Action::Thaw(name.clone()));
         }
+        self.read_death(name);
     }
 
     pub(super) fn read_death(&mut self, name: &LoopName) {

@@ -83,6 +83,10 @@ impl Draft<'_> {
             );
             return;
         }
+        // A stopped agent comes to no safe point, and none is ended in a freeze but by the operator.
+        if self.w.global.frozen.is_some() {
+            return;
+        }
         for name in names {
             self.drain_one(&name);
         }
@@ -129,7 +133,7 @@ impl Draft<'_> {
 
     pub(super) fn safety_read(&mut self, name: &LoopName, found: Result<(), String>) {
         let now = self.now;
-        let draining = self.w.global.drain.is_some();
+        let draining = self.w.global.drain.is_some() && self.w.global.frozen.is_none();
         let claim_open = matches!(self.w.gate.state, GateState::Claimed { .. });
         let takes_part = self.w.config.loops.get(name).is_some_and(|c| c.role.is_some());
         let Some(l) = self.get_mut(name) else { return };

@@ -87,6 +87,10 @@ impl Draft<'_> {
         if self.w.gate.phase != index {
             // A crash between the move and the gate, or a value set by hand.
             self.set_gate(GateState::Open);
+            if self.w.complete() {
+                let what = super::view::phase_view(&self.w).text();
+                self.notify("complete", None, what, "loops that follow phases are held".to_owned());
+            }
         }
         if let Some(note) = note {
             self.journal(None, "phase-loaded", &note, json!({ "index": index }), None);
@@ -226,6 +230,10 @@ impl Draft<'_> {
             self.refuse(request, Refusal::Usage, message);
             return false;
         }
+        if self.w.phase_move.is_some() {
+            self.refuse(request, Refusal::NotNow, format!("gate {what}: the phase is being moved; try again"));
+            return false;
+        }
         if self.w.complete() {
             let message = format!("gate {what}: the last plan is done; go back with `supervisor phase set N`");
             self.refuse(request, Refusal::NotNow, message);
@@ -264,10 +272,6 @@ impl Draft<'_> {
             self.refuse_no_claim(request, "pass");
             return;
         };
-        if self.w.phase_move.is_some() {
-            self.refuse(request, Refusal::NotNow, "gate pass: the phase is being moved; try again");
-            return;
-        }
         let by = caller.text();
         let phase = self.w.phase.unwrap_or(0);
         self.journal(

@@ -3,7 +3,7 @@
 use super::Draft;
 use super::action::Action;
 use super::event::HostFacts;
-use super::stage::{Stage, StageKind};
+use super::stage::{Respawn, Stage, StageKind};
 use super::world::{HostStatus, Mode, Pipe, Said};
 use crate::supervisor::config::HostKind;
 use crate::supervisor::names::LoopName;
@@ -37,9 +37,10 @@ impl Draft<'_> {
         l.host.status = HostStatus::Ready { server: facts.server, since, misses: 0 };
         l.host.absent_since = None;
         l.host.said = Said::No;
-        l.record.server = Some(facts.server);
+        let replaced = l.record.server.replace(facts.server).is_some_and(|before| before != facts.server);
         l.pipe = if facts.piped { Pipe::Open } else { l.pipe.closed(now) };
         let stage = l.stage.kind();
+        let unsure = matches!(l.stage, Stage::Starting { respawn: Respawn::Unsure, .. });
         if told {
             self.notify(
                 "session-host",
@@ -50,7 +51,7 @@ impl Draft<'_> {
         }
         match stage {
             StageKind::Adopting => self.adopt(name, facts),
-            StageKind::Starting => self.start_settled(name, facts),
+            StageKind::Starting if unsure => self.start_settled(name, facts),
             // Something runs in the pane that this supervisor did not start: never two agents.
             StageKind::Down if facts.agent.is_some() => {
                 self.journal(
@@ -62,26 +63,30 @@ impl Draft<'_> {
                 );
                 self.clear(name);
             }
-            StageKind::Up
-                if facts.agent.is_none_or(|agent| Some(agent) != self.agent_process(name))
-                    && self.agent_process(name).is_some() =>
-            {
-                self.pane_lost(name);
+            StageKind::Up | StageKind::Stopping | StageKind::Dying if replaced => {
+                self.journal(
+                    Some(name),
+                    "session-host-lost",
+                    "its tmux server is another one now; that is no crash of the agent",
+                    json!({ "server": facts.server.pid }),
+                    None,
+                );
+                self.ended_with_host(name);
             }
+            // The agent's end is told by its pidfd. What a server says of its pane may be older than the last start.
             _ => {}
         }
     }
 
-    /// The agent's process, if it is known.
-    pub(super) fn agent_process(&self, name: &LoopName) -> Option<ProcId> {
-        self.w.loops.get(name)?.record.agent.as_ref()?.process
-    }
-
-    /// The pane no longer holds the agent: it died (its pidfd says so at the same time) or the server is another one.
-    fn pane_lost(&mut self, name: &LoopName) {
-        let Some(l) = self.get_mut(name) else { return };
-        let Some(epoch) = l.record.agent.as_ref().map(|a| a.epoch) else { return };
-        self.agent_gone(name, epoch);
+    /// The agent is gone with its server, whatever it was about to do.
+    fn ended_with_host(&mut self, name: &LoopName) {
+        let told = match self.w.loops.get(name).map(|l| &l.stage) {
+            Some(Stage::Stopping { why, .. }) => Some(*why),
+            Some(Stage::Dying { told, .. }) => *told,
+            _ => None,
+        };
+        self.ended_without_crash(name, told);
+        self.clear(name);
     }
 
     pub(super) fn host_down(&mut self, name: &LoopName, why: &str) {
@@ -117,21 +122,17 @@ impl Draft<'_> {
         match stage {
             StageKind::Adopting => self.adopt_without_host(name),
             StageKind::Starting | StageKind::Up | StageKind::Stopping | StageKind::Dying => {
-                let told = match self.w.loops.get(name).map(|l| &l.stage) {
-                    Some(Stage::Stopping { why, .. }) => Some(*why),
-                    Some(Stage::Dying { told, .. }) => *told,
-                    _ => None,
-                };
-                self.ended_without_crash(name, told);
-                self.clear(name);
+                self.ended_with_host(name);
             }
             StageKind::Down | StageKind::Clearing => {}
         }
     }
 
     pub(super) fn host_mute(&mut self, name: &LoopName) {
-        if self.w.global.frozen.is_some() {
-            // It is stopped on purpose; what was under way when the freeze came is answered by nobody.
+        let dying = self.w.loops.get(name).is_some_and(|l| l.stage.kind() == StageKind::Dying);
+        if self.w.global.frozen.is_some() && !dying {
+            // It is stopped on purpose; what was under way when the freeze came is answered by nobody. One whose agent
+            // died was let go on to tell the cause.
             return;
         }
         let how = self.how_to_probe(name);
@@ -150,6 +151,8 @@ impl Draft<'_> {
             }
             HostStatus::Absent { .. } | HostStatus::Killed => return,
         };
+        // It may be the start that was not answered: what the server says next decides.
+        self.unsure(name);
         if misses < MUTE_MAX {
             self.push(Action::ProbeHost(name.clone(), how));
             if stage == StageKind::Dying {
@@ -246,6 +249,8 @@ impl Draft<'_> {
             HostStatus::Coming { since } => {
                 if self.due(since.plus(COMING_MAX).boot) {
                     self.host_down(name, "a new tmux server did not answer within 10 s");
+                    // The next attempt, or the moment of it. Ends: a server that is coming since now is not due.
+                    return self.settle_host(name);
                 }
             }
             HostStatus::Probing | HostStatus::Ready { .. } | HostStatus::Killed => {}

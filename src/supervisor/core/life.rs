@@ -3,7 +3,7 @@
 use super::Draft;
 use super::action::Action;
 use super::stage::{Stage, StopWhy};
-use super::world::{HostStatus, Said, Stall, Turn};
+use super::world::{HostStatus, Loop, Mode, Said, Stall, Turn, Wish};
 use crate::supervisor::config::placeholders::render;
 use crate::supervisor::config::{LoopConfig, OnChange, OnPhase};
 use crate::supervisor::names::LoopName;
@@ -33,7 +33,16 @@ const MEMORY_EVERY: Duration = Duration::from_secs(60);
 
 impl Draft<'_> {
     pub(super) fn settle_up(&mut self, name: &LoopName) {
-        // Everything here is about time, and while frozen all of it stands still.
+        let unwanted = match &self.w.loops.get(name).map(|l| &l.record) {
+            _ if self.w.mode == Mode::StoppingLoops => Some(StopWhy::Shutdown),
+            Some(record) if matches!(record.wish, Wish::Stop { .. }) => Some(StopWhy::Operator),
+            Some(record) if record.drained.is_some() => Some(StopWhy::Drain),
+            _ => None,
+        };
+        if let Some(why) = unwanted {
+            return self.end(name, why);
+        }
+        // Everything below is about time, and while frozen all of it stands still.
         if self.w.global.frozen.is_some() {
             return;
         }
@@ -100,10 +109,10 @@ impl Draft<'_> {
             return;
         }
         let Some(l) = self.w.loops.get(name) else { return };
-        let (Stage::Up { since }, epoch) = (&l.stage, l.record.epoch) else { return };
+        let Stage::Up { since } = &l.stage else { return };
         let last = l.life.memory.map_or(since.boot, |(_, at)| at.boot);
         if self.due(last.saturating_add(millis(MEMORY_EVERY))) {
-            self.sample(name, epoch);
+            self.sample(name);
         }
     }
 
@@ -152,20 +161,22 @@ impl Draft<'_> {
             return;
         }
         let nudges = l.life.idle_nudges;
-        let wait: Duration = (0..=nudges.min(10))
-            .map(|n| on_idle.after.saturating_mul(1 << n).min(IDLE_MAX.max(on_idle.after)))
-            .sum::<Duration>()
-            .saturating_add(IDLE_MAX.saturating_mul(nudges.saturating_sub(10)));
-        if !self.due(since.plus(wait).boot) {
+        let wait = |nudges: u32| on_idle.after.saturating_mul(1 << nudges.min(10)).min(IDLE_MAX.max(on_idle.after));
+        // From the last thing that happened, a thaw or a release included: else every nudge that a freeze or a usage
+        // limit kept back would be typed at once when it ends.
+        let from = [Some(since), l.life.idle_nudged, l.life.last_sign].into_iter().flatten().map(|at| at.boot).max();
+        if !self.due(from.unwrap_or(since.boot).saturating_add(millis(wait(nudges)))) {
             return;
         }
         // A phase that is over has no plan: the text is typed as it is then, and says so by itself.
         let values = self.w.values(name, self.w.phase.filter(|_| config.follows_phases));
         let text = render(&on_idle.nudge, &values).unwrap_or_else(|_| on_idle.nudge.clone());
+        let now = self.now;
         if let Some(l) = self.get_mut(name) {
             l.life.idle_nudges = nudges.saturating_add(1);
+            l.life.idle_nudged = Some(now);
         }
-        self.due(self.now.plus(on_idle.after).boot);
+        self.due(now.plus(wait(nudges.saturating_add(1))).boot);
         self.journal(
             Some(name),
             "nudge",
@@ -180,7 +191,7 @@ impl Draft<'_> {
     fn settle_stall(&mut self, name: &LoopName, config: &LoopConfig) {
         let Some(stall_after) = config.stall_after else { return };
         let Some(l) = self.w.loops.get(name) else { return };
-        let (Stage::Up { since }, epoch) = (&l.stage, l.record.epoch) else { return };
+        let Stage::Up { since } = &l.stage else { return };
         let last = l.life.last_sign.unwrap_or(*since);
         let patience = match l.life.turn {
             Turn::Unknown | Turn::Busy { .. } => stall_after,
@@ -195,12 +206,14 @@ impl Draft<'_> {
         };
         if self.due(at) {
             // Output is no event: it is looked for when it matters. `sampled` takes the next step.
-            self.sample(name, epoch);
+            self.sample(name);
         }
     }
 
-    /// Looks at a loop; asked once however many things want to know.
-    pub(super) fn sample(&mut self, name: &LoopName, epoch: u64) {
+    /// Looks at a loop; asked once however many things want to know. With the epoch of the agent that runs, which is
+    /// below the record's when a start was refused because an earlier one had gone through.
+    pub(super) fn sample(&mut self, name: &LoopName) {
+        let Some(epoch) = self.w.loops.get(name).and_then(Loop::live_epoch) else { return };
         let action = Action::Sample(name.clone(), epoch);
         if !self.actions.contains(&action) {
             self.push(action);

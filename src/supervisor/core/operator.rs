@@ -139,7 +139,9 @@ impl Draft<'_> {
             self.wish_run(name, caller, "operator-restart");
             self.end(name, StopWhy::OperatorRestart);
             patience = patience.max(self.config(name).map(|c| c.stop_timeout).unwrap_or_default());
-            waits.push((name.clone(), self.epoch_of(name)));
+            // One that is being started is new enough.
+            let starting = self.w.loops.get(name).is_some_and(|l| l.stage.kind() == StageKind::Starting);
+            waits.push((name.clone(), self.epoch_of(name).saturating_sub(u64::from(starting))));
         }
         self.wait(request, Until::Settled(waits), patience + SETTLE_MAX);
     }
@@ -186,10 +188,12 @@ impl Draft<'_> {
         let names: Vec<LoopName> = self.w.loops.keys().cloned().collect();
         for name in &names {
             let Some(l) = self.get_mut(name) else { continue };
-            // Stall clocks stood still.
-            l.life.last_sign = Some(now);
-            l.life.stall = super::world::Stall::None;
-            // Also where the agent died meanwhile: its tmux server is stopped all the same.
+            if l.stage.may_have_agent() {
+                // Stall clocks stood still.
+                l.life.last_sign = Some(now);
+                l.life.stall = super::world::Stall::None;
+            }
+            // Also without an agent: it may have died while its tmux server was stopped with it.
             self.push(Action::Thaw(name.clone()));
         }
         self.done(request, vec!["agents go on; held loops start".to_owned()]);

@@ -60,17 +60,24 @@ impl Draft<'_> {
                 self.account_good(name);
             }
             Signal::TurnEnded => {
+                // The end of a turn that a refusal ended already shows nothing of the account.
+                let worked = !matches!(life.turn, Turn::Idle { .. });
                 life.turn = Turn::Idle { since: now };
                 if let super::world::Safety::Idle(at) = &mut l.safety {
                     *at = None;
                 }
-                self.account_good(name);
+                if worked {
+                    self.account_good(name);
+                }
                 if self.config(name).is_some_and(|c| c.restart_above.is_some()) {
-                    let epoch = self.epoch_of(name);
-                    self.sample(name, epoch);
+                    self.sample(name);
                 }
             }
-            Signal::NeedsPerson { what } => life.turn = Turn::Person { since: now, what },
+            Signal::NeedsPerson { what } => {
+                // Said again and again it is one wait: else nobody would ever be told of it.
+                let since = if let Turn::Person { since, .. } = life.turn { since } else { now };
+                life.turn = Turn::Person { since, what };
+            }
             Signal::UsageLimit { resets_at, evidence } => {
                 life.turn = Turn::Idle { since: now };
                 self.account_fault(name, Fault::Limit, resets_at, &evidence);

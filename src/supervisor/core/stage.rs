@@ -17,6 +17,8 @@ pub enum Stage {
     Starting {
         /// Since when.
         since: Now,
+        /// Whether tmux still answers for that.
+        respawn: Respawn,
     },
     /// It runs.
     Up {
@@ -44,6 +46,15 @@ pub enum Stage {
         /// Since when.
         since: Now,
     },
+}
+
+/// What is known of the command that starts an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Respawn {
+    /// It is under way: nothing that the server says of its pane meanwhile tells what comes of it.
+    Sent,
+    /// It was refused, or not answered in time: what the server says next decides.
+    Unsure,
 }
 
 /// How hard an agent was told to end.

@@ -4,7 +4,7 @@ use super::Draft;
 use super::action::{Action, Start};
 use super::event::{HostFacts, NotStarted};
 use super::holds::{fresh_memory, fresh_need, lasting, passing, stagger_until};
-use super::stage::Stage;
+use super::stage::{Respawn, Stage};
 use super::world::{AgentRecord, Life, Need, NeedState, NextSession, Pipe, Probe, StartFailure};
 use crate::supervisor::agents::{Prompt, Session};
 use crate::supervisor::names::{LoopName, NeedName};
@@ -19,12 +19,16 @@ const NEED_RETRY_MIN: Duration = Duration::from_secs(1);
 const NEED_RETRY_MAX: Duration = Duration::from_secs(30);
 /// Between two looks at free memory while a start waits for it.
 const MEMORY_RETRY: Duration = Duration::from_secs(5);
+/// A start that was given up without an answer is looked for once more after this: longer than any deadline of a tmux
+/// command, so what comes of it has come.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// The longest time between two attempts at a start that fails before there is an agent (a full disk, a missing prompt).
 const START_RETRY_MAX: Duration = Duration::from_secs(60);
 
 impl Draft<'_> {
     /// Starts the agent if nothing holds it; else prepares what it waits for and notes when to look again.
     pub(super) fn settle_down(&mut self, name: &LoopName) {
+        self.settle_given_up(name);
         let Some((l, config)) = self.w.get(name) else { return };
         let (not_before, retry_at) = (l.record.budget.not_before(), l.start_failure.as_ref().map(|f| f.retry_at));
         let lasts = !lasting(&self.w, name, l, config, self.now).is_empty();
@@ -48,6 +52,19 @@ impl Draft<'_> {
         if free {
             self.start(name);
         }
+    }
+
+    /// A start tells by itself that something runs already; a loop that is held has nothing else to tell it.
+    fn settle_given_up(&mut self, name: &LoopName) {
+        let Some(at) = self.w.loops.get(name).and_then(|l| l.look_again) else { return };
+        // A frozen server answers nobody.
+        if self.w.global.frozen.is_some() || !self.due(at) {
+            return;
+        }
+        if let Some(l) = self.get_mut(name) {
+            l.look_again = None;
+        }
+        self.probe_again(name);
     }
 
     fn probe_if_due(&mut self, name: &NeedName) {
@@ -149,7 +166,8 @@ impl Draft<'_> {
             told: None,
         });
         let pipe = l.pipe;
-        self.enter(name, Stage::Starting { since: now });
+        l.look_again = None;
+        self.enter(name, Stage::Starting { since: now, respawn: Respawn::Sent });
         self.w.last_start = Some(now.boot);
         self.push(Action::Start(Start { name: name.clone(), epoch, session, phase, pipe }));
     }
@@ -181,15 +199,16 @@ impl Draft<'_> {
         if self.w.global.frozen.is_some() {
             self.push(Action::Freeze(name.clone()));
         }
-        let wish_ended = self.w.mode == super::world::Mode::StoppingLoops;
-        if wish_ended {
-            self.end(name, super::stage::StopWhy::Shutdown);
-        } else if self.w.loops.get(name).is_some_and(|l| matches!(l.record.wish, super::world::Wish::Stop { .. })) {
-            self.end(name, super::stage::StopWhy::Operator);
+    }
+
+    /// What became of a start must be asked of the server.
+    pub(super) fn unsure(&mut self, name: &LoopName) {
+        if let Some(Stage::Starting { respawn, .. }) = self.get_mut(name).map(|l| &mut l.stage) {
+            *respawn = Respawn::Unsure;
         }
     }
 
-    /// After `pane busy`: the server was asked what runs there.
+    /// After `pane busy` or no answer at all: the server was asked what runs there.
     pub(super) fn start_settled(&mut self, name: &LoopName, facts: HostFacts) {
         if facts.agent.is_some() {
             self.adopt_running(name, &facts);
@@ -198,6 +217,7 @@ impl Draft<'_> {
         // Nothing runs, and yet tmux refused: the pane still drains output into a pipe that does not take it.
         self.push(Action::Repipe(name.clone()));
         let epoch = self.w.loops.get(name).map_or(0, |l| l.record.epoch);
+        self.given_up(name);
         let error = "tmux did not start it: its pane is not free (it may still drain output)".to_owned();
         self.fail_start(name, epoch, error, Duration::from_millis(200));
     }
@@ -208,14 +228,32 @@ impl Draft<'_> {
             return;
         }
         match why {
-            NotStarted::PaneBusy => self.probe_again(name),
-            NotStarted::NoHost(why) => self.host_down(name, &why),
-            NotStarted::NoPane(server) => self.pane_gone(name, server),
+            NotStarted::PaneBusy => {
+                self.unsure(name);
+                self.probe_again(name);
+            }
+            // No process came of the intent, so its session does not exist and must not be resumed.
+            NotStarted::NoHost(why) => {
+                self.forget_intent(name);
+                self.host_down(name, &why);
+            }
+            NotStarted::NoPane(server) => {
+                self.forget_intent(name);
+                self.pane_gone(name, server);
+            }
             NotStarted::Error(error) => {
                 let tries = l.start_failure.as_ref().map_or(0, |f| f.tries);
                 let wait = START_RETRY_MAX.min(Duration::from_secs(1 << tries.min(6)));
                 self.fail_start(name, epoch, error, wait);
             }
+        }
+    }
+
+    /// A start was given up, and whether tmux still carries it out is not known.
+    pub(super) fn given_up(&mut self, name: &LoopName) {
+        let at = self.now.plus(LOOK_AGAIN).boot;
+        if let Some(l) = self.get_mut(name) {
+            l.look_again = Some(at);
         }
     }
 

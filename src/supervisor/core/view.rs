@@ -266,7 +266,7 @@ fn loop_view(world: &World, name: &LoopName, l: &Loop, now: Now) -> LoopView {
         Stage::Adopting => None,
         Stage::Up { .. } => agent.map(|a| a.started.wall),
         Stage::Down { since } => holds.first().and_then(|h| h.since).or(Some(since.wall)),
-        Stage::Starting { since }
+        Stage::Starting { since, .. }
         | Stage::Stopping { since, .. }
         | Stage::Dying { since, .. }
         | Stage::Clearing { since } => Some(since.wall),

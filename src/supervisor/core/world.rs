@@ -195,6 +195,8 @@ pub struct Loop {
     pub pipe: Pipe,
     /// The last start that failed before there was an agent.
     pub start_failure: Option<StartFailure>,
+    /// A start that was given up may still go through: the server is asked once more then, in milliseconds since boot.
+    pub look_again: Option<u64>,
     /// What keeps it from a safe point, while draining.
     pub unsafe_because: Option<String>,
     /// Whether its clone is being looked at for a drain, and when that was last done.
@@ -447,6 +449,8 @@ pub struct Life {
     pub attention: Said,
     /// Idle nudges without an answer.
     pub idle_nudges: u32,
+    /// The last idle nudge.
+    pub idle_nudged: Option<Now>,
     /// Memory of it and its children, in bytes, and when it was read.
     pub memory: Option<(u64, Now)>,
     /// Wants to be ended when its turn has.
@@ -463,6 +467,7 @@ impl Life {
             stall: Stall::None,
             attention: Said::No,
             idle_nudges: 0,
+            idle_nudged: None,
             memory: None,
             end_after_turn: None,
         }
@@ -571,6 +576,7 @@ impl Loop {
             life: Life::new(now, "none yet"),
             pipe: Pipe::Open,
             start_failure: None,
+            look_again: None,
             unsafe_because: None,
             safety: Safety::Idle(None),
         }

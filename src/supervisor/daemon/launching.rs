@@ -11,7 +11,7 @@ use crate::supervisor::core::world::Pipe;
 use crate::supervisor::launch::LaunchSpec;
 use crate::supervisor::session;
 use crate::supervisor::tmux;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -46,6 +46,10 @@ impl Daemon {
 
     fn launch_spec(&self, start: &Start) -> Result<LaunchSpec> {
         let config = self.config.loops.get(&start.name).context("the config has no such loop")?;
+        if !config.workdir.is_dir() {
+            let workdir = config.workdir.display();
+            bail!("entering the workdir `{workdir}`: it is no folder; clone it there, or change `workdir`");
+        }
         let values = self.world.values(&start.name, start.phase);
         let fill = |texts: &[String]| -> Result<Vec<String>> {
             texts.iter().map(|text| render(text, &values).with_context(|| format!("filling in `{text}`"))).collect()

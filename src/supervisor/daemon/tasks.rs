@@ -153,6 +153,8 @@ impl Daemon {
                 Some((server, _)) => NotStarted::NoPane(*server),
                 None => NotStarted::NoHost("its tmux server has lost the loop's pane".to_owned()),
             },
+            // Not said by a respawn; if it ever is, it is tried again like anything else that tmux says.
+            Err(why @ Failure::NothingRuns) => NotStarted::Error(why.to_string()),
             Err(Failure::Other(text)) => NotStarted::Error(format!("starting it with tmux: {text}")),
         };
         self.queue.push_back(Event::StartFailed { name, epoch, why });

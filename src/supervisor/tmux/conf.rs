@@ -45,8 +45,10 @@ bind-key -T root {DETACH_KEY} detach-client
 "
     )
     .into_bytes();
-    let placeholder =
-        format!("echo '{name}: no agent runs here yet; `supervisor explain {name}` says what it waits for'");
+    // Empty lines first: tmux scrolls the first line out of sight when it draws "Pane is dead".
+    let placeholder = format!(
+        "echo; echo; echo '{name}: no agent runs here yet; `supervisor explain {name}` says what it waits for'"
+    );
     out.extend(format!("new-session -d -s {name} -n agent -x 200 -y 50 -c / ").into_bytes());
     out.extend(quote::config(placeholder.as_bytes()));
     out.extend(format!("\npipe-pane -t {PANE} ").into_bytes());

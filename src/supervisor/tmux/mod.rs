@@ -1,5 +1,4 @@
-//! What is said to a session host's tmux and how its answers are read. Pure but for nothing: it starts no process; the
-//! daemon runs each [`Call`] as a `support::child::Task`. Only what tmux 3.3a and 3.5a both have is used.
+//! What is said to a session host's tmux and how its answers are read. Pure: it starts no process; the daemon runs each [`Call`] as a `support::child::Task`. Only what tmux 3.3a and 3.5a both have is used.
 
 mod conf;
 mod quote;
@@ -74,6 +73,9 @@ pub enum Failure {
     /// Something runs in the pane, or its output is not drained yet.
     #[error("the pane is still active")]
     StillActive,
+    /// Nothing runs in the pane, so nothing can be typed into it or piped from it.
+    #[error("nothing runs in the pane")]
+    NothingRuns,
     /// The client was killed at its deadline.
     #[error("the tmux server did not answer in time")]
     Overdue,
@@ -131,7 +133,7 @@ pub enum Keys {
 }
 
 /// Asks for everything that adoption and a death need, in one call. Also what is called after a death, until `status`
-/// or `signal` is there.
+/// or `signal` is there; before each such call, `session::remind_to_reap`.
 pub fn probe() -> Call {
     Call::new(&[
         "display-message",
@@ -192,16 +194,12 @@ fn empty_or<T: std::str::FromStr>(field: &str) -> Option<Option<T>> {
 }
 
 /// Starts `argv` in the pane and marks it with the epoch; tmux refuses while anything runs there. With `pipe`, the
-/// loop's name and log, the pane's output is piped anew first.
+/// loop's name and log, the pane's output is piped anew: last, since tmux pipes no dead pane, yet before it reads the
+/// first of the output, since it does so only between calls.
 ///
 /// tmux starts the pane in `/` if it cannot enter `workdir`; `supervisor agent` enters it again and says so if it fails.
 pub fn respawn(epoch: u64, workdir: &Path, argv: &[String], pipe: Option<(&LoopName, &Path)>) -> Call {
-    let mut call = pipe.map_or(Call::new(&[]), |(name, log)| {
-        let mut call = self::pipe(name, log);
-        call.args.push(";".into());
-        call
-    });
-    call.args.extend(["respawn-pane", "-t", PANE, "-c"].map(OsString::from));
+    let mut call = Call::new(&["respawn-pane", "-t", PANE, "-c"]);
     call.args.push(quote::arg(&OsString::from_vec(quote::format(workdir.as_os_str().as_bytes()))));
     call.args.push("--".into());
     if argv.len() == 1 {
@@ -213,19 +211,23 @@ pub fn respawn(epoch: u64, workdir: &Path, argv: &[String], pipe: Option<(&LoopN
     let then = [";", "set-option", "-p", "-t", PANE, "@epoch", &epoch, ";"];
     let tell = ["display-message", "-p", "-t", PANE, "#{pane_pid}"];
     call.args.extend(then.into_iter().chain(tell).map(OsString::from));
+    if let Some((name, log)) = pipe {
+        call.args.push(";".into());
+        call.args.extend(self::pipe(name, log).args);
+    }
     call
 }
 
-/// Reads the answer to [`respawn`]: the new process's pid.
+/// Reads the answer to [`respawn`]: the new process's pid. That it is piped too shows in the next [`probe`].
 ///
 /// # Errors
 /// Every [`Failure`]. After [`Failure::Overdue`] the agent may have been started all the same: probe for its epoch.
 pub fn read_respawn(answer: &Finished) -> Result<i32, Failure> {
-    if let Some(failure) = failure(answer) {
-        return Err(failure);
-    }
     let text = String::from_utf8_lossy(&answer.stdout);
-    text.trim().parse().map_err(|_| Failure::Other(format!("unexpected answer `{}`", text.trim())))
+    // Once there is a pid the agent runs, whatever came after.
+    text.trim()
+        .parse()
+        .map_err(|_| failure(answer).unwrap_or_else(|| Failure::Other(format!("unexpected answer `{}`", text.trim()))))
 }
 
 /// Types `text` into the pane and sends Enter: out of any mode first, as one line, literally, the Enter as a key of its
@@ -297,6 +299,8 @@ fn failure(answer: &Finished) -> Option<Failure> {
         Failure::NoServer
     } else if says(&["still active"]) {
         Failure::StillActive
+    } else if says(&["pane has exited"]) {
+        Failure::NothingRuns
     } else if says(&["can't find pane", "no current target"]) {
         Failure::NoPane
     } else if let End::Exited(status) = answer.end {
@@ -350,6 +354,7 @@ mod tests {
         assert_eq!(of("error connecting to /x (Connection refused)"), Failure::NoServer);
         assert_eq!(of("respawn pane failed: pane b:0.0 still active"), Failure::StillActive);
         assert_eq!(of("can't find pane: %0"), Failure::NoPane);
+        assert_eq!(of("target pane has exited"), Failure::NothingRuns);
         assert_eq!(of("no space"), Failure::Other("no space".into()));
         assert_eq!(read_respawn(&answer(0, "junk", "")), Err(Failure::Other("unexpected answer `junk`".into())));
         assert_eq!(read_respawn(&Finished { end: End::Overdue, ..answer(0, "", "") }), Err(Failure::Overdue));

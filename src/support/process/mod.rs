@@ -66,6 +66,9 @@ pub enum State {
     Alive,
     /// SIGSTOP or a tracer holds it.
     Stopped,
+    /// It waits in the kernel for something that no signal interrupts: a disk, or its vforked child. A signal that was
+    /// sent to it takes effect before it runs any code of its own again.
+    InKernel,
     /// It ended (a zombie that nobody reaped has ended), or another process has its pid now.
     Gone,
 }
@@ -193,6 +196,7 @@ impl Stat {
             // The first thread of a process can end before the others: it shows as a zombie, yet the process runs.
             'Z' | 'X' | 'x' if stat.num_threads <= 1 => State::Gone,
             'T' | 't' => State::Stopped,
+            'D' => State::InKernel,
             _ => State::Alive,
         };
         Ok(Some(Self { id: ProcId { pid, start: stat.starttime }, parent: stat.ppid, group: stat.pgrp, state }))
