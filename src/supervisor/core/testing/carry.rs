@@ -2,11 +2,11 @@
 
 use super::machine::{Hosts, Landing, Machine, Mood, Pane, Proc, Server, Storage};
 use crate::supervisor::agents::{Session, Signal};
+use crate::supervisor::control::protocol::Request;
 use crate::supervisor::core::action::{Action, How, Start};
 use crate::supervisor::core::event::{Caller, Event, HostFacts, NotStarted};
 use crate::supervisor::core::stage::Force;
 use crate::supervisor::core::world::DeathCause;
-use crate::supervisor::control::protocol::Request;
 use crate::supervisor::names::LoopName;
 use crate::support::process::ProcId;
 use std::time::Duration;

@@ -112,7 +112,11 @@ fn told_of_new_holds(old: &World, new: &World, actions: &[Action]) {
 
 /// The next look is at `at` or before.
 fn wakes(world: &World, at: u64, what: &str) {
-    assert!(world.wake_at.is_some_and(|wake| wake <= at), "{what} is due at {at}, and the next look at {:?}", world.wake_at);
+    assert!(
+        world.wake_at.is_some_and(|wake| wake <= at),
+        "{what} is due at {at}, and the next look at {:?}",
+        world.wake_at
+    );
 }
 
 fn down(m: &Machine, world: &World, name: &LoopName, l: &Loop, actions: &[Action]) {
@@ -159,9 +163,10 @@ fn ends(m: &Machine, world: &World, name: &LoopName, l: &Loop, actions: &[Action
             HostStatus::Probing | HostStatus::Killed | HostStatus::Ready { .. } => {}
         },
         HoldKind::Needs if !lasts => {
-            let waits = world.config.loops[name].needs.iter().any(|need| {
-                matches!(world.needs[need].probe, Probe::InFlight { .. })
-            });
+            let waits = world.config.loops[name]
+                .needs
+                .iter()
+                .any(|need| matches!(world.needs[need].probe, Probe::InFlight { .. }));
             assert!(waits || world.wake_at.is_some_and(|at| at <= now.boot + 30_000), "{what} is not probed again");
         }
         HoldKind::Memory if !lasts => {
@@ -215,7 +220,10 @@ pub(super) fn state(m: &Machine) {
     }
     if m.begun && !m.dirty {
         for (name, l) in &world.loops {
-            assert!(m.disk.records.get(name).is_none_or(|r| *r == l.record), "the record of {name} is not what is true");
+            assert!(
+                m.disk.records.get(name).is_none_or(|r| *r == l.record),
+                "the record of {name} is not what is true"
+            );
         }
         assert_eq!(m.disk.gate, world.gate, "the gate is not what is true");
         if world.phase_move.is_none() {

@@ -378,7 +378,8 @@ impl Machine {
     /// Decides on an event and does what comes out of it.
     pub fn feed(&mut self, event: Event) {
         let Some(old) = self.world.take() else { return };
-        self.rounds = if self.rounds.0 == self.now.boot { (self.now.boot, self.rounds.1 + 1) } else { (self.now.boot, 1) };
+        self.rounds =
+            if self.rounds.0 == self.now.boot { (self.now.boot, self.rounds.1 + 1) } else { (self.now.boot, 1) };
         assert!(self.rounds.1 <= ROUNDS_MAX, "livelock: {event:?} at {:?}\n{}", self.now, self.tail());
         let actions = decide(&old, event.clone(), self.now);
         let Some(Action::Become(new)) = actions.first() else { panic!("{event:?}: the first action is not Become") };
@@ -403,8 +404,7 @@ impl Machine {
                 }
                 *left -= 1;
             }
-            let saves =
-                matches!(action, Action::SaveLoop(..) | Action::SaveGlobal(_) | Action::SaveGate(_));
+            let saves = matches!(action, Action::SaveLoop(..) | Action::SaveGlobal(_) | Action::SaveGate(_));
             if saves && !asked {
                 failed |= !self.save(&action);
             } else if !saves {
