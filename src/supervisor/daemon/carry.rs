@@ -129,6 +129,8 @@ impl Daemon {
         let set = Leftovers { name, control_socket: &socket, server, agent: None };
         if let Some(server) = server {
             self.signal_server(name, server, Signal::CONT);
+            // While it lives it is the subreaper: what was double-forked without the marker is found below it only.
+            kill_all(name, &set);
             self.signal_server(name, server, Signal::TERM);
             if !gone_within(server, RETIRE) {
                 tracing::warn!("{name}: its tmux server {} did not end and is killed", server.pid);
@@ -137,20 +139,7 @@ impl Daemon {
             }
         }
         // The server is gone: what carries the loop's marker goes too.
-        loop {
-            match set.kill_round() {
-                Ok(round) if round.found.len() == round.refused.len() => break,
-                Ok(round) => {
-                    for id in round.found {
-                        gone_within(id, RETIRE);
-                    }
-                }
-                Err(e) => {
-                    tracing::error!("{name}: looking for what is left of it: {e}");
-                    break;
-                }
-            }
-        }
+        kill_all(name, &set);
         self.servers.remove(name);
         if let Some((mut child, _)) = self.children.remove(name) {
             if let Err(e) = child.wait() {
@@ -164,6 +153,24 @@ impl Daemon {
         self.save_dirty();
         if let Err(e) = self.journal.flush(Now::read()) {
             tracing::error!("{e}");
+        }
+    }
+}
+
+/// Kills a set until nothing of it is left but what may not be killed.
+fn kill_all(name: &LoopName, set: &Leftovers) {
+    loop {
+        match set.kill_round() {
+            Ok(round) if round.found.len() == round.refused.len() => break,
+            Ok(round) => {
+                for id in round.found {
+                    gone_within(id, RETIRE);
+                }
+            }
+            Err(e) => {
+                tracing::error!("{name}: looking for what is left of it: {e}");
+                break;
+            }
         }
     }
 }

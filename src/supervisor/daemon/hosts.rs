@@ -23,6 +23,8 @@ const COMING_TRIES: u32 = 100;
 const DEATH_RETRY_MS: [u64; 6] = [1, 2, 5, 20, 50, 100];
 /// How long tmux is asked for the cause of a death before it is called unknown.
 const DEATH_PATIENCE_MS: u64 = 1_000;
+/// After so many looks without an answer tmux is told again that a child of it died.
+const MISSED_AFTER: u32 = 3;
 
 impl Daemon {
     pub(super) fn socket(&self, name: &LoopName) -> PathBuf {
@@ -353,6 +355,11 @@ impl Daemon {
             (_, Some(signal)) => DeathCause::Killed { signal },
             (Some(status), None) => DeathCause::Exited { status },
             (None, None) if Now::read().boot < since + DEATH_PATIENCE_MS => {
+                // tmux 3.3a misses the signal of one death in ten (tried, also with nothing of ours around it) and
+                // leaves the zombie; told again it looks.
+                if let Some((server, _)) = self.servers.get(&name).filter(|_| tries >= MISSED_AFTER) {
+                    self.signal_server(&name, *server, Signal::CHILD);
+                }
                 let wait = DEATH_RETRY_MS[(tries as usize).min(DEATH_RETRY_MS.len() - 1)];
                 self.retry(wait, Retry::Death { name, epoch, since, tries: tries + 1 });
                 return;
