@@ -15,6 +15,9 @@ event() { printf '{"signal":"%s"}\n' "$1" | "$SUPERVISOR" event; }
 # The lines that a plan wants: its indented ones.
 wanted() { sed -n 's/^    //p' "$plan"; }
 
+# Lines as words of one line.
+words() { tr '\n' ' ' | sed 's/ $//'; }
+
 # Commits and pushes what there is; says so only if there was something.
 save() {
     git add -A && { git diff --cached --quiet || git commit -q -m "$1"; } && git push -q origin HEAD
@@ -75,9 +78,7 @@ adversary_turn() {
         echo "phase $number at $commit: passed" >>verdicts.md
         save "phase $number: passed" && "$SUPERVISOR" gate pass
     else
-        # Unquoted: the lines become words.
-        # shellcheck disable=SC2046,SC2086
-        reason="it prints \"$(echo $prints)\", the plan wants \"$(echo $(wanted))\""
+        reason="it prints \"$(echo "$prints" | words)\", the plan wants \"$(wanted | words)\""
         echo "phase $number at $commit: failed: $reason" >>verdicts.md
         save "phase $number: failed" && "$SUPERVISOR" gate fail --reason "$reason"
     fi

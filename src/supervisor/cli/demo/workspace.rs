@@ -3,6 +3,7 @@
 
 use super::step::Broken;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -49,10 +50,12 @@ impl Workspace {
         write("agent.sh", AGENT)?;
         this.pace("0.3")?;
         write("demo.env", &env(root, supervisor)?)?;
+        // Nothing secret here, but `check` rightly warns of env files that others can read.
+        let private = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(root.join("demo.env"), private).map_err(|e| at("demo.env", e))?;
         write("supervisor.toml", &config(root, &names))?;
 
         this.git(".", &["init", "-q", "--bare", "-b", "main", "origin.git"])?;
-        // Said by both: a clone of an empty repository is named so on stderr, and that is no fault.
         for clone in CLONES {
             this.git(".", &["clone", "-q", "origin.git", clone.folder])?;
             this.git(clone.folder, &["config", "user.name", clone.who])?;
