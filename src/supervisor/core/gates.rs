@@ -213,7 +213,7 @@ impl Draft<'_> {
     // ---- gates ----
 
     /// The loops of a role.
-    fn by_role(&self, role: Role) -> Vec<LoopName> {
+    pub(super) fn by_role(&self, role: Role) -> Vec<LoopName> {
         self.w.config.loops.iter().filter(|(_, c)| c.role == Some(role)).map(|(n, _)| n.clone()).collect()
     }
 
