@@ -161,9 +161,10 @@ fn the_log_of_a_running_agent_goes_on_when_space_returns() {
     let mut lab = disk.lab(&two(""));
     lab.start();
     let agent = lab.running("builder");
-    let say = |text: &str| lab.done(Request::Nudge { name: loop_name("builder"), text: format!("run echo {text}") });
+    let run = |what: &str| lab.done(Request::Nudge { name: loop_name("builder"), text: format!("run {what}") });
     disk.fill();
-    say("lost1");
+    // More than what the last block of the log has room for.
+    run("head -c 20000 /dev/zero | tr '\\0' x");
     lab.await_pipe_end("builder", agent.server);
     disk.empty();
     let begun = std::time::Instant::now();
@@ -171,7 +172,7 @@ fn the_log_of_a_running_agent_goes_on_when_space_returns() {
     lab.wait_for("output in the log again", || {
         if begun.elapsed().as_millis() / 500 >= number {
             number += 1;
-            say(&format!("found{number}"));
+            run(&format!("echo found{number}"));
         }
         when(read(&lab.state("logs/builder.log")).contains("\nfound"), read(&lab.state("logs/builder.log")))
     });

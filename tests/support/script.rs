@@ -14,7 +14,7 @@ echo "start $CC_CI_EPOCH $$" >>"@dir@/starts.$CC_CI_LOOP"
 /// Writes down what it is told. `exit N` ends it; `out TEXT` and `run COMMAND` do that.
 const LISTEN: &str = r#"
 while IFS= read -r line; do
-  echo "$line" >>"@dir@/said.$CC_CI_LOOP"
+  printf '%s\n' "$line" >>"@dir@/said.$CC_CI_LOOP"
   case $line in
     "exit "*) exit "${line#exit }" ;;
     "run "*) eval "${line#run }" ;;
@@ -60,7 +60,7 @@ pub fn write_all(dir: &Path) {
         write(dir, name, &format!("{BIRTH}{more}{LISTEN}"));
     }
     // One line, in one write, so that two at once do not mix.
-    write(dir, "notify.sh", "line=$(cat); echo \"$line\" >>@dir@/notified\n");
+    write(dir, "notify.sh", "line=$(cat); printf '%s\\n' \"$line\" >>@dir@/notified\n");
 }
 
 /// A script with `@dir@` filled in.
