@@ -13,7 +13,7 @@ use serde_json::json;
 use std::time::Duration;
 
 /// A resumed agent that dies within this and never said that it is ready could not be resumed: the next one is fresh.
-const RESUME_GRACE: Duration = Duration::from_secs(20);
+pub(super) const RESUME_GRACE: Duration = Duration::from_secs(20);
 
 impl Draft<'_> {
     pub(super) fn agent_gone(&mut self, name: &LoopName, epoch: u64) {
@@ -71,6 +71,7 @@ impl Draft<'_> {
         let proved = ran >= config.stable_after;
         let ready = l.life.turn != super::world::Turn::Unknown;
         l.record.session = Some(session_uuid(&agent.session));
+        l.record.session_phase = agent.phase;
         l.record.next_session = match told {
             Some(StopWhy::ContextFull) => NextSession::Handoff,
             Some(StopWhy::Phase | StopWhy::PlanComplete) => NextSession::Kickoff,

@@ -61,6 +61,7 @@ impl Draft<'_> {
         if self.account_shut(name) {
             return;
         }
+        self.settle_phase(name, &config);
         self.settle_overload(name);
         self.settle_idle(name, &config);
         self.settle_stall(name, &config);

@@ -3,7 +3,7 @@
 use super::Draft;
 use super::accounts::Fault;
 use super::stage::StopWhy;
-use super::world::{Said, Stall, Turn};
+use super::world::{Said, Stall, Turn, Turns};
 use crate::supervisor::agents::Signal;
 use crate::supervisor::names::LoopName;
 use crate::support::clock::millis;
@@ -39,6 +39,11 @@ impl Draft<'_> {
         let life = &mut l.life;
         if !matches!(signal, Signal::NeedsPerson { .. } | Signal::Alive) {
             life.attention = Said::No;
+        }
+        if matches!(signal, Signal::PromptAccepted | Signal::ToolStarted | Signal::TurnEnded) {
+            if let Some(agent) = &mut l.record.agent {
+                agent.turns = Turns::Told;
+            }
         }
         match signal {
             Signal::Ready => {

@@ -4,7 +4,8 @@
 
 use super::event::{Caller, Event, Leave};
 use super::stage::StageKind;
-use super::testing::machine::{Hosts, Machine, Mood, Storage};
+use super::testing::machine::Machine;
+use super::testing::place::{Hosts, Mood, Storage};
 use super::testing::{everything, name};
 use super::world::{DeathCause, Wish};
 use crate::supervisor::agents::Signal;

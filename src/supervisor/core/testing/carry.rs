@@ -1,6 +1,7 @@
 //! Does what a decision says, as the daemon would, on the machine's places and disk.
 
-use super::machine::{Hosts, Landing, Machine, Mood, Pane, Proc, Server, Storage};
+use super::machine::{Landing, Machine};
+use super::place::{Hosts, Mood, Pane, Proc, Server, Storage};
 use crate::supervisor::agents::{Session, Signal};
 use crate::supervisor::control::protocol::Request;
 use crate::supervisor::core::action::{Action, How, Start};
@@ -186,7 +187,7 @@ impl Machine {
         self.later(0, Event::HostUp { name, facts });
     }
 
-    fn spawn_host(&mut self, name: &LoopName) {
+    pub fn spawn_host(&mut self, name: &LoopName) {
         match self.outside.hosts {
             Hosts::Fine => {}
             Hosts::Broken => {

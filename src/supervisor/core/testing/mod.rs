@@ -1,9 +1,11 @@
 //! What the core's tests share: a config, an agent that talks, and a machine with a virtual clock ([`machine`]) on
 //! which every decision is checked ([`checks`]).
 
+mod asking;
 mod carry;
 mod checks;
 pub mod machine;
+pub mod place;
 
 use crate::supervisor::agents::{Adapter, Capabilities, Launch, LaunchRequest, Signal, by_name};
 use crate::supervisor::config::{
