@@ -127,6 +127,34 @@ fn an_agent_that_died_while_no_supervisor_ran_is_told_of_and_started_again() {
 }
 
 #[test]
+fn an_agent_whose_server_died_while_no_supervisor_ran_is_gone_before_the_next_one() {
+    let mut lab = Lab::start_with(&a_loop("builder", "deaf.sh", "stop_timeout = \"1s\"\n"));
+    let agent = lab.running("builder");
+    lab.kill();
+    let server = cc_ci::support::process::ProcId::of(agent.server).unwrap().unwrap();
+    cc_ci::support::process::send(server, Signal::KILL).unwrap();
+    lab.wait_for("its end", || when(!server.is_alive().unwrap(), "it lives"));
+    assert!(agent.is_alive(), "it died with its terminal: this tests nothing");
+    lab.start();
+    let after = lab.running_after("builder", agent.epoch);
+    assert!(!agent.is_alive());
+    assert_ne!(after.server, agent.server);
+    assert_eq!(lab.doubles(), "");
+}
+
+#[test]
+fn a_stopped_supervisor_goes_on_where_it_was() {
+    let lab = Lab::start_with(&a_loop("builder", "agent.sh", ""));
+    let agent = lab.running("builder");
+    lab.signal(Signal::STOP);
+    agent.signal(Signal::KILL);
+    lab.wait_for("its end", || when(!agent.is_alive(), "it lives"));
+    lab.signal(Signal::CONT);
+    lab.running_after("builder", agent.epoch);
+    assert_eq!(lab.doubles(), "");
+}
+
+#[test]
 fn an_operators_stop_outlives_the_supervisor() {
     let tables = format!("{}{}", a_loop("builder", "agent.sh", ""), a_loop("adversary", "agent.sh", ""));
     let mut lab = Lab::start_with(&tables);
