@@ -144,7 +144,8 @@ impl Daemon {
                     message,
                 },
             );
-            self.queue.push_back(Event::StateWritten(Err(error)));
+            // The records as they were: tried until they can be written, which says that there is space again.
+            actions.iter().for_each(|action| self.mark(action));
             return;
         }
         self.carry_out(actions);
