@@ -3,6 +3,7 @@
 
 use super::names::LoopName;
 use crate::support::durable::{DurableError, Read, create_folder, inspect_json, read_json, sweep, write_json};
+use crate::support::process::ProcId;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::Serialize;
@@ -11,6 +12,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// A child that a killed supervisor had just forked holds its lock until it comes to its exec, which closes it: at most
+/// some milliseconds, on a busy machine more. Test: `a_lock_that_a_killed_supervisor_left_for_a_moment_is_waited_for`.
+const HEIRS_LAST: Duration = Duration::from_secs(2);
 
 /// The version of every record; a change that an older supervisor would misread raises it.
 const VERSION: u64 = 1;
@@ -211,10 +217,18 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     let failed = |doing| move |cause: io::Error| DurableError::io(doing, path, cause);
     let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o640).open(path);
     let file = opened.map_err(failed("opening the lock"))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => return Err(StoreError::Locked { path: path.to_owned(), pid: read_pid(path)? }),
-        Err(cause) => return Err(failed("locking")(cause.into()).into()),
+    let begun = Instant::now();
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(Errno::WOULDBLOCK) => {}
+            Err(cause) => return Err(failed("locking")(cause.into()).into()),
+        }
+        let pid = read_pid(path)?;
+        if begun.elapsed() > HEIRS_LAST || !is_dead(pid).map_err(failed("looking at the holder of"))? {
+            return Err(StoreError::Locked { path: path.to_owned(), pid });
+        }
+        std::thread::sleep(Duration::from_millis(2));
     }
     // Fixed width and no truncation, so that a full disk does not matter once the file has a block. The lock guards;
     // the pid only makes a message better, so it is no reason not to start.
@@ -222,6 +236,14 @@ fn lock(path: &Path) -> Result<File, StoreError> {
         tracing::warn!("writing the pid to `{}`: {cause}", path.display());
     }
     Ok(file)
+}
+
+/// A number that is not there, or of a process that lives, tells nothing.
+fn is_dead(pid: Option<u32>) -> io::Result<bool> {
+    match pid.and_then(|pid| i32::try_from(pid).ok()) {
+        Some(pid) => Ok(ProcId::of(pid)?.is_none()),
+        None => Ok(false),
+    }
 }
 
 /// `None` when the file has no number, which a full disk can cause.
