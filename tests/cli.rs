@@ -322,6 +322,7 @@ fn agents_that_outlived_their_supervisor_are_shown_as_unwatched_and_a_stopped_lo
         started: Now::read(),
         hash: String::new(),
         phase: Some(1),
+        turns: Default::default(),
         session: Session::Fresh { uuid: "u".into(), prompt: Prompt::Kickoff },
         told: None,
     });
