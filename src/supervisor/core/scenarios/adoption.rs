@@ -4,6 +4,7 @@ use super::*;
 use crate::supervisor::config::OnChange;
 use crate::supervisor::core::event::{Event, Leave};
 use crate::supervisor::core::world::{LoopRecord, Turn, Wish};
+use crate::support::process::ProcId;
 
 fn killed_for(m: &mut Machine, down: Duration) {
     m.kill_supervisor(down);
@@ -179,7 +180,10 @@ fn a_frozen_agent_is_found_by_its_record_and_stays_frozen() {
 #[test]
 fn a_session_of_a_loop_that_the_config_no_longer_names_is_ended() {
     let mut m = one(talker());
-    let record = Box::new(LoopRecord::new(m.boot_id()));
-    m.feed(Event::Orphan { name: name("gone"), record });
+    let mut record = LoopRecord::new(m.boot_id());
+    m.feed(Event::Orphan { name: name("gone"), record: Box::new(record.clone()) });
+    assert!(!m.decided("retire"), "nothing of it can run");
+    record.server = Some(ProcId { pid: 7, start: 7 });
+    m.feed(Event::Orphan { name: name("gone"), record: Box::new(record) });
     assert!(m.decided("retire"));
 }

@@ -37,31 +37,31 @@ fn loops_at_a_safe_point_are_held_there_until_a_start_of_all() {
 #[test]
 fn a_drain_waits_for_the_turns_end_and_a_clean_clone() {
     let mut m = quiet_pair();
-    m.signal("builder", Signal::PromptAccepted);
-    m.outside.unsafe_clones.insert(name("builder"));
+    m.signal("adversary", Signal::PromptAccepted);
+    m.outside.unsafe_clones.insert(name("adversary"));
     drain(&mut m, 600);
     m.run(MINUTE);
-    assert_eq!((m.stage("builder"), m.hold("adversary")), (StageKind::Up, Some(HoldKind::Drained)));
-    m.signal("builder", Signal::TurnEnded);
+    assert_eq!((m.stage("adversary"), m.hold("builder")), (StageKind::Up, Some(HoldKind::Drained)));
+    m.signal("adversary", Signal::TurnEnded);
     m.run(MINUTE);
-    assert_eq!(m.stage("builder"), StageKind::Up, "its clone is not clean");
+    assert_eq!(m.stage("adversary"), StageKind::Up, "its clone is not clean");
     m.outside.unsafe_clones.clear();
     m.run(2 * SECOND);
-    assert_eq!(m.hold("builder"), Some(HoldKind::Drained));
+    assert_eq!(m.hold("adversary"), Some(HoldKind::Drained));
 }
 
 #[test]
 fn a_drain_that_times_out_names_what_is_not_safe_and_keeps_the_others_held() {
     let mut m = quiet_pair();
-    m.signal("builder", Signal::PromptAccepted);
+    m.signal("adversary", Signal::PromptAccepted);
     let request = drain(&mut m, 60);
     m.run(MINUTE);
     let (kind, message) = refused(m.replies.remove(&request));
-    assert!(kind == Refusal::NotNow && message.contains("builder: its turn has not ended"), "{message}");
-    assert_eq!((m.stage("builder"), m.hold("adversary")), (StageKind::Up, Some(HoldKind::Drained)));
-    m.signal("builder", Signal::TurnEnded);
+    assert!(kind == Refusal::NotNow && message.contains("adversary: its turn has not ended"), "{message}");
+    assert_eq!((m.stage("adversary"), m.hold("builder")), (StageKind::Up, Some(HoldKind::Drained)));
+    m.signal("adversary", Signal::TurnEnded);
     m.run(HOUR);
-    assert_eq!(m.stage("builder"), StageKind::Up, "the drain is over");
+    assert_eq!(m.stage("adversary"), StageKind::Up, "the drain is over");
 }
 
 #[test]
