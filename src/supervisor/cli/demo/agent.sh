@@ -40,7 +40,11 @@ builder_turn() {
     case $1 in "Please come to a safe point"*) say "nothing is half done"; return ;; esac
     look || return
     case $gate in
-        *": claimed by "*) say "waits for the verdict"; return ;;
+        *": claimed by "*)
+            say "waits for the verdict"
+            sleep "$(cat "$PACE")"
+            return
+            ;;
         *" was failed by "*)
             say "mends: $gate"
             sleep "$(cat "$PACE")"
