@@ -13,7 +13,9 @@ use crate::supervisor::tmux::{self, Failure, Probe};
 use crate::support::clock::Now;
 use crate::support::process::{self, Delivery, ProcId, tree};
 use rustix::process::Signal;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Between two looks at a server that is coming up.
 const COMING_RETRY_MS: u64 = 20;
@@ -25,6 +27,8 @@ const DEATH_RETRY_MS: [u64; 6] = [1, 2, 5, 20, 50, 100];
 const DEATH_PATIENCE_MS: u64 = 1_000;
 /// After so many looks without an answer tmux is told again that a child of it died.
 const MISSED_AFTER: u32 = 3;
+/// How long the event loop stands still for a session host that was killed: it ends within milliseconds.
+const CHILD_ENDS_WITHIN: Duration = Duration::from_millis(200);
 
 impl Daemon {
     pub(super) fn socket(&self, name: &LoopName) -> PathBuf {
@@ -182,9 +186,9 @@ impl Daemon {
             self.probe(name, COMING_TRIES);
             return;
         }
-        if let Some((child, _)) = self.children.remove(name) {
+        if let Some((child, pidfd)) = self.children.remove(name) {
             // One that was made earlier and never answered: it holds the session's lock.
-            self.end_child(name, child);
+            self.end_child(name, child, &pidfd);
         }
         let command = session::command(&self.options.supervisor, &self.session_spec(name));
         let spawned = session::spawn(command, &self.host_log(name)).and_then(|child| {
@@ -198,10 +202,16 @@ impl Daemon {
         }
     }
 
-    fn end_child(&self, name: &LoopName, mut child: std::process::Child) {
+    /// Kills and reaps a session host of ours. One that sleeps in the kernel and does not end is not waited for: its lock
+    /// keeps another server of the loop from starting until it has.
+    pub(super) fn end_child(&self, name: &LoopName, mut child: std::process::Child, pidfd: &OwnedFd) {
         // It is our own child and not reaped, so its pid is still its own.
-        if let Err(e) = child.kill().and_then(|()| child.wait().map(drop)) {
-            tracing::warn!("{name}: ending a session host that never answered: {e}");
+        let ended = child.kill().and_then(|()| match super::poll::readable_within(pidfd, CHILD_ENDS_WITHIN) {
+            true => child.wait().map(drop),
+            false => Err(std::io::Error::other("it was killed and has not ended")),
+        });
+        if let Err(e) = ended {
+            tracing::warn!("{name}: ending its session host {}: {e}", child.id());
         }
     }
 
