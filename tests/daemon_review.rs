@@ -4,9 +4,11 @@
 
 mod support;
 
+use cc_ci::supervisor::control::protocol::Request;
+use cc_ci::support::process::{ProcId, send};
 use rustix::process::Signal;
-use support::Lab;
 use support::script::{self, a_loop};
+use support::{Lab, loop_name, only, read, when};
 
 fn one() -> String {
     a_loop("builder", "agent.sh", "")
@@ -21,8 +23,25 @@ fn a_supervisor_that_is_told_to_end_while_a_session_host_comes_up_ends() {
     lab.options.env.push(("PATH".into(), format!("{}:{path}", lab.path("bin").display())));
     lab.start();
     let made = lab.wait_for("the session host", || {
-        support::read(&lab.path("bin/made")).trim().parse::<i32>().map_err(|e| e.to_string())
+        read(&lab.path("bin/made")).trim().parse::<i32>().map_err(|e| e.to_string())
     });
     lab.end(Signal::TERM);
-    assert_eq!(cc_ci::support::process::ProcId::of(made).unwrap(), None, "its session host was left behind");
+    assert_eq!(ProcId::of(made).unwrap(), None, "its session host was left behind");
+}
+
+#[test]
+fn a_removed_folder_of_all_sessions_comes_back_and_the_agents_live_on() {
+    let lab = Lab::start_with(&one());
+    let builder = lab.running("builder");
+    for folder in ["run/session/builder", "run/session"] {
+        std::fs::remove_dir_all(lab.path(folder)).unwrap();
+        lab.wait_for("the socket", || when(lab.tmux_socket("builder").exists(), "missing"));
+        lab.done(Request::Nudge { name: loop_name("builder"), text: folder.into() });
+        lab.wait_for("the nudge", || when(lab.said("builder").contains(folder), lab.said("builder")));
+    }
+    assert_eq!(lab.running("builder"), builder);
+    // A new server's socket is seen too.
+    builder.signal(Signal::KILL);
+    send(ProcId::of(builder.server).unwrap().unwrap(), Signal::KILL).unwrap();
+    lab.running_after("builder", builder.epoch);
 }

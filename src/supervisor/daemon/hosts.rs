@@ -147,6 +147,7 @@ impl Daemon {
         let coming = self.children.contains_key(&name);
         if tries < COMING_TRIES && (lives.is_some() || coming) {
             if let Some(server) = lives.filter(|_| tries % 10 == 0) {
+                self.mend_session_dir(&name);
                 self.signal_server(&name, server, Signal::USR1);
             }
             self.retry(COMING_RETRY_MS, Retry::Probe { name, tries: tries + 1 });
@@ -158,6 +159,17 @@ impl Daemon {
             None => Event::HostDown { name, why: why.to_owned() },
         };
         self.queue.push_back(event);
+    }
+
+    /// A tidy-up that takes the socket may take its folder too, in which nobody can make it again, and the folder above,
+    /// without which no new socket is seen.
+    fn mend_session_dir(&mut self, name: &LoopName) {
+        let folder = session::session_dir(&self.config.runtime_dir, name);
+        let found = self.watch.mend().and_then(|found| session::make_private_dir(&folder).map(|()| found));
+        match found {
+            Ok(found) => found.into_iter().for_each(|(name, event)| self.socket_event(&name, event)),
+            Err(e) => tracing::error!("{name}: making its session folder again: {e}"),
+        }
     }
 
     pub(super) fn retry(&mut self, after_ms: u64, retry: Retry) {
@@ -190,6 +202,7 @@ impl Daemon {
             // One that was made earlier and never answered: it holds the session's lock.
             self.end_child(name, child, &pidfd);
         }
+        self.mend_session_dir(name);
         let command = session::command(&self.options.supervisor, &self.session_spec(name));
         let spawned = session::spawn(command, &self.host_log(name)).and_then(|child| {
             let id = ProcId::of(process::pid_of(&child))?.ok_or(std::io::ErrorKind::NotFound)?;
