@@ -45,3 +45,27 @@ fn a_removed_folder_of_all_sessions_comes_back_and_the_agents_live_on() {
     send(ProcId::of(builder.server).unwrap().unwrap(), Signal::KILL).unwrap();
     lab.running_after("builder", builder.epoch);
 }
+
+#[test]
+fn a_request_that_is_durable_for_one_loop_only_is_taken_back_and_the_failure_ends() {
+    let lab = Lab::start_with(&format!("{}{}", one(), a_loop("adversary", "agent.sh", "")));
+    lab.running("builder");
+    lab.running("adversary");
+    let record = |name: &str| lab.state(&format!("loops/{name}.json"));
+    let wish = |name: &str| {
+        let value: serde_json::Value = serde_json::from_str(&read(&record(name))).unwrap();
+        value.pointer("/data/wish").unwrap_or(&value).to_string()
+    };
+    let before = wish("adversary");
+    // A folder in its place cannot be replaced, not even by root. The adversary is written before the builder.
+    std::fs::rename(record("builder"), lab.path("aside")).unwrap();
+    std::fs::create_dir(record("builder")).unwrap();
+    let why = lab.not_done(Request::Stop { which: cc_ci::supervisor::control::protocol::Which::All });
+    assert!(why.ends_with("nothing was changed"), "{why}");
+    lab.wait_for("the adversary's wish", || when(wish("adversary") == before, wish("adversary")));
+    lab.wait_for("the failure in the status", || when(lab.status().unwritable.is_some(), "none"));
+    std::fs::remove_dir(record("builder")).unwrap();
+    lab.wait_for("the end of the failure", || lab.status().unwritable.map_or(Ok(()), Err));
+    assert_eq!(wish("builder"), before);
+    assert!(["builder", "adversary"].iter().all(|name| lab.starts(name).len() == 1));
+}
