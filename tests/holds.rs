@@ -24,7 +24,7 @@ fn a_need_holds_and_releases(need: &str, bring: impl FnOnce(&Lab), take: impl Fn
     lab.wait_for("the loop to be held for its need alone", || {
         let view = lab.view("builder");
         let kinds: Vec<_> = view.holds.iter().map(|hold| hold.kind).collect();
-        if kinds == [HoldKind::Needs] { Ok(()) } else { Err(view) }
+        if kinds == [HoldKind::Needs] { Ok(()) } else { Err(Box::new(view)) }
     });
     lab.running("free");
     assert_eq!(lab.starts("builder").len(), 0);
@@ -37,7 +37,7 @@ fn a_need_holds_and_releases(need: &str, bring: impl FnOnce(&Lab), take: impl Fn
     agent.signal(Signal::KILL);
     lab.wait_for("the loop to go on or to be held", || {
         let view = lab.view("builder");
-        if view.epoch > agent.epoch || view.state == "held" { Ok(()) } else { Err(view) }
+        if view.epoch > agent.epoch || view.state == "held" { Ok(()) } else { Err(Box::new(view)) }
     });
     assert_eq!(lab.doubles(), "");
 }
@@ -88,7 +88,7 @@ fn a_need_that_goes_away_is_told_stops_nothing_and_holds_the_next_start() {
     lab.wait_for("the next start to be held", || {
         lab.done(Request::Restart { which: only("builder") });
         let view = lab.view("builder");
-        if view.state == "held" { Ok(()) } else { Err(view) }
+        if view.state == "held" { Ok(()) } else { Err(Box::new(view)) }
     });
     lab.held("builder", "thing");
     lab.await_notified("need");
@@ -157,7 +157,7 @@ fn a_usage_limit_holds_every_loop_of_the_account_over_restarts_and_they_come_bac
             lab.event("builder", json!({ "signal": "turn-ended" }));
             lab.event("third", json!({ "signal": "turn-ended" }));
             let view = lab.view(name);
-            if view.waits_for.is_none() { Ok(()) } else { Err(view) }
+            if view.waits_for.is_none() { Ok(()) } else { Err(Box::new(view)) }
         });
     }
     lab.wait_for("the account to be open", || {
@@ -214,7 +214,7 @@ fn an_agent_above_its_memory_is_restarted_when_its_turn_has_ended() {
     lab.wait_for("its memory to be seen", || {
         // Whoever asks for the status has it looked at.
         let view = lab.view("builder");
-        if lab.decisions("planned-restart", Some("builder")).is_empty() { Err(view) } else { Ok(()) }
+        if lab.decisions("planned-restart", Some("builder")).is_empty() { Err(Box::new(view)) } else { Ok(()) }
     });
     assert_eq!(lab.running("builder"), agent, "restarted in the middle of its turn");
     lab.event("builder", json!({ "signal": "turn-ended" }));
@@ -229,7 +229,7 @@ fn a_workdir_that_is_missing_holds_its_loop_only_until_it_is_there() {
     lab.running("builder");
     let seen = lab.wait_for("the missing folder to be named", || {
         let view = lab.view("away");
-        if format!("{view:?}").contains("later") || view.last_death.is_some() { Ok(view) } else { Err(view) }
+        if format!("{view:?}").contains("later") || view.last_death.is_some() { Ok(view) } else { Err(Box::new(view)) }
     });
     assert_eq!(lab.starts("away").len(), 0, "{seen:?}");
     std::fs::create_dir(lab.path("ws/later")).unwrap();

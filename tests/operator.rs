@@ -24,7 +24,7 @@ fn a_freeze_stops_all_in_place_survives_the_supervisor_and_a_thaw_lets_the_same_
     lab.kill_and_restart();
     lab.wait_for("the frozen to be adopted", || {
         let views = [lab.view("builder"), lab.view("adversary")];
-        if views.iter().all(|view| view.state == "frozen") { Ok(()) } else { Err(views) }
+        if views.iter().all(|view| view.state == "frozen") { Ok(()) } else { Err(Box::new(views)) }
     });
     assert!(stopped(&agents));
     assert!(lab.not_done(Request::Nudge { name: loop_name("builder"), text: "x".into() }).contains("frozen"));

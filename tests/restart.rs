@@ -106,9 +106,9 @@ fn a_crash_loop_is_held_told_once_and_tried_again_by_itself() {
     std::fs::remove_file(lab.path("broken")).unwrap();
     let agent = lab.running_after("builder", retried.last().unwrap().0);
     lab.wait_for("the hold to be over", || {
-        let deaths = lab.journal().into_iter().filter(|e| e["loop"] == "builder").next_back().unwrap();
+        let last = lab.journal().into_iter().rfind(|e| e["loop"] == "builder").unwrap();
         let next = lab.call(Request::Explain { name: loop_name("builder") });
-        when(format!("{next:?}").contains("started again at once"), format!("{deaths} {next:?}"))
+        when(format!("{next:?}").contains("started again at once"), format!("{last} {next:?}"))
     });
     assert!(agent.is_alive());
     assert_eq!(lab.notified("crash-loop").len(), 1);

@@ -330,7 +330,7 @@ impl Lab {
         self.wait_for(&format!("{name} to be held: {what}"), || {
             let view = self.view(name);
             let held = view.state == "held" && view.holds.iter().any(|hold| hold.what.contains(what));
-            if held { Ok(view) } else { Err(view) }
+            if held { Ok(view) } else { Err(Box::new(view)) }
         })
     }
 }
