@@ -181,3 +181,41 @@ fn a_socket_that_was_removed_is_there_again_and_a_file_in_its_place_is_refused()
     lab.running("builder");
     assert_eq!(lab.starts("builder").len(), 2);
 }
+
+#[test]
+fn the_command_is_refused_inside_a_loop_and_its_event_is_taken_and_never_fails() {
+    let mut lab = Lab::start_with(&two(""));
+    let agent = lab.running("builder");
+    let supervisor = env!("CARGO_BIN_EXE_supervisor");
+    let run = |lab: &Lab, command: &str| {
+        let out = lab.path("code");
+        let _ = std::fs::remove_file(&out);
+        let text = format!("run {command}; echo $? >{0}.part; mv {0}.part {0}", out.display());
+        lab.done(Request::Nudge { name: loop_name("builder"), text });
+        lab.wait_for("the exit code", || when(out.exists(), "none"));
+        read(&out).trim().to_owned()
+    };
+    assert_eq!(run(&lab, &format!("{supervisor} stop adversary 2>{}", lab.path("why").display())), "1");
+    assert!(read(&lab.path("why")).contains("adversary") || read(&lab.path("why")).contains("inside"));
+    lab.await_decision("refused", Some("builder"));
+    let event = format!("echo '{{\"signal\":\"needs-person\",\"what\":\"a decision\"}}' | {supervisor} event");
+    assert_eq!(run(&lab, &event), "0");
+    assert_eq!(lab.view("builder").waits_for.as_deref(), Some("a person: a decision"));
+    assert_eq!(lab.view("adversary").turn.as_deref(), Some("unknown"));
+    // A hook must not fail a turn, also when nobody listens.
+    let code = lab.path("code");
+    std::fs::remove_file(&code).unwrap();
+    let text = format!("run sleep 1; {event}; echo $? >{}", code.display());
+    lab.done(Request::Nudge { name: loop_name("builder"), text });
+    lab.kill();
+    lab.wait_for("the exit code", || when(read(&code).trim() == "0", read(&code)));
+    lab.start();
+    assert_eq!(lab.running("builder"), agent);
+    let (code, said) = lab.cli(&["status"]);
+    assert_eq!(code, 0, "{said}");
+    lab.kill();
+    let (code, said) = lab.cli(&["stop", "builder"]);
+    assert_eq!(code, 3, "{said}");
+    let (_, said) = lab.cli(&["status"]);
+    assert!(said.contains("builder"), "{said}");
+}

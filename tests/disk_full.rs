@@ -4,7 +4,7 @@
 
 mod support;
 
-use cc_ci::supervisor::control::protocol::Request;
+use cc_ci::supervisor::control::protocol::{Request, Response};
 use rustix::process::Signal;
 use std::fs::File;
 use std::io::Write;
@@ -43,6 +43,14 @@ impl Disk {
         for size in [65536, 4096, 512, 1] {
             while file.write_all(&vec![b'x'; size]).is_ok() {}
         }
+    }
+
+    /// Fills it but for so many blocks, so that another write than the first one fails.
+    fn fill_but(&self, blocks: u64) {
+        self.fill();
+        let file = File::options().write(true).open(self.filler()).unwrap();
+        let len = file.metadata().unwrap().len();
+        file.set_len((len / 4096).saturating_sub(blocks) * 4096).unwrap();
     }
 
     fn empty(&self) {
@@ -161,9 +169,10 @@ fn the_log_of_a_running_agent_goes_on_when_space_returns() {
     let mut lab = disk.lab(&two(""));
     lab.start();
     let agent = lab.running("builder");
-    let say = |text: &str| lab.done(Request::Nudge { name: loop_name("builder"), text: format!("run echo {text}") });
+    let run = |what: &str| lab.done(Request::Nudge { name: loop_name("builder"), text: format!("run {what}") });
     disk.fill();
-    say("lost1");
+    // More than what the last block of the log has room for.
+    run("head -c 20000 /dev/zero | tr '\\0' x");
     lab.await_pipe_end("builder", agent.server);
     disk.empty();
     let begun = std::time::Instant::now();
@@ -171,7 +180,7 @@ fn the_log_of_a_running_agent_goes_on_when_space_returns() {
     lab.wait_for("output in the log again", || {
         if begun.elapsed().as_millis() / 500 >= number {
             number += 1;
-            say(&format!("found{number}"));
+            run(&format!("echo found{number}"));
         }
         when(read(&lab.state("logs/builder.log")).contains("\nfound"), read(&lab.state("logs/builder.log")))
     });
@@ -220,4 +229,39 @@ fn a_phase_that_cannot_be_written_does_not_move() {
     assert_eq!(lab.status().phase.unwrap().index, Some(1));
     lab.done(Request::PhaseAdvance);
     assert_eq!((lab.status().phase.unwrap().index, read(&index)), (Some(2), "2\n".to_owned()));
+}
+
+#[test]
+fn whichever_write_fails_what_was_answered_is_what_the_next_supervisor_finds() {
+    let Some(disk) = Disk::mount() else { return };
+    let mut lab = disk.lab(&two(""));
+    lab.start();
+    let adversary = lab.running("adversary");
+    let (mut done, mut refused) = (0, 0);
+    for blocks in (0..12).chain(0..4) {
+        let agent = lab.running("builder");
+        disk.fill_but(blocks);
+        let answer = lab.call(Request::Stop { which: only("builder") });
+        lab.kill();
+        assert_nothing_torn(&lab);
+        disk.empty();
+        lab.start();
+        match answer {
+            Response::Done { .. } => {
+                done += 1;
+                lab.held("builder", "stopped by the operator");
+                assert!(!agent.is_alive());
+                lab.done(Request::Start { which: only("builder") });
+            }
+            Response::Refused { message, .. } => {
+                refused += 1;
+                assert!(message.contains("No space left on device"), "{message}");
+                assert_eq!(lab.running("builder"), agent, "{blocks} blocks left");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(done > 0 && refused > 0, "{done} done, {refused} refused: this tested one side only");
+    assert_eq!(lab.running("adversary"), adversary);
+    assert_eq!(lab.doubles(), "");
 }

@@ -136,3 +136,18 @@ fn a_loop_without_a_clone_is_safe_when_its_turn_has_ended() {
     drain(&lab, 60_000).unwrap();
     lab.held("health", "drained");
 }
+
+#[test]
+fn the_command_exits_with_3_at_the_timeout_and_with_0_when_all_are_safe() {
+    let lab = clones("");
+    let half = lab.path("ws/builder/half-done.txt");
+    std::fs::write(&half, "x").unwrap();
+    let (code, said) = lab.cli(&["drain", "--timeout", "3s"]);
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains("half-done.txt"), "{said}");
+    std::fs::remove_file(&half).unwrap();
+    let (code, said) = lab.cli(&["drain", "--timeout", "60s"]);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(lab.cli(&["start", "--all"]).0, 0);
+    lab.running_after("builder", 1);
+}

@@ -5,6 +5,7 @@
 mod support;
 
 use cc_ci::supervisor::control::protocol::{Request, Which};
+use cc_ci::supervisor::core::holds::HoldKind;
 use rustix::process::Signal;
 use serde_json::json;
 use std::net::TcpListener;
@@ -20,8 +21,11 @@ fn a_need_holds_and_releases(need: &str, bring: impl FnOnce(&Lab), take: impl Fn
     let needs = "needs = [\"thing\"]\n";
     let free = a_loop("free", "agent.sh", "");
     let lab = Lab::start_with(&format!("{}{free}[needs.thing]\n{need}\n", a_loop("builder", "agent.sh", needs)));
-    let held = lab.held("builder", "thing");
-    assert_eq!(serde_json::to_value(held.holds[0].kind).unwrap(), "needs");
+    lab.wait_for("the loop to be held for its need alone", || {
+        let view = lab.view("builder");
+        let kinds: Vec<_> = view.holds.iter().map(|hold| hold.kind).collect();
+        if kinds == [HoldKind::Needs] { Ok(()) } else { Err(view) }
+    });
     lab.running("free");
     assert_eq!(lab.starts("builder").len(), 0);
     bring(&lab);
@@ -104,8 +108,8 @@ fn too_little_memory_holds_the_start_and_says_both_numbers() {
     assert_eq!(lab.running("builder"), agent);
     agent.signal(Signal::KILL);
     let held = lab.held("builder", "memory");
-    assert_eq!(serde_json::to_value(held.holds[0].kind).unwrap(), "memory", "{held:?}");
-    assert!(held.holds[0].what.contains("900000"), "{held:?}");
+    assert_eq!(held.holds[0].kind, HoldKind::Memory, "{held:?}");
+    assert!(held.holds[0].what.ends_with("min_free_memory is 879T"), "{held:?}");
     assert_eq!(lab.starts("builder").len(), 1);
 }
 
@@ -202,14 +206,33 @@ fn a_lost_login_holds_the_account_until_one_loop_shows_a_good_turn() {
 
 #[test]
 fn an_agent_above_its_memory_is_restarted_when_its_turn_has_ended() {
-    let lab = Lab::start_with(&a_loop("builder", "agent.sh", "restart_above = \"40M\"\n"));
+    let lab = Lab::start_with(&a_loop("builder", "agent.sh", "stable_after = \"1ms\"\nrestart_above = \"40M\"\n"));
     let agent = lab.running("builder");
     lab.event("builder", json!({ "signal": "prompt-accepted" }));
     let eat = "run head -c 60000000 /dev/zero | tail -c 60000000 | (sleep 100000; cat) &";
     lab.done(Request::Nudge { name: loop_name("builder"), text: eat.into() });
-    lab.await_decision("planned-restart", Some("builder"));
+    lab.wait_for("its memory to be seen", || {
+        // Whoever asks for the status has it looked at.
+        let view = lab.view("builder");
+        if lab.decisions("planned-restart", Some("builder")).is_empty() { Err(view) } else { Ok(()) }
+    });
     assert_eq!(lab.running("builder"), agent, "restarted in the middle of its turn");
     lab.event("builder", json!({ "signal": "turn-ended" }));
     lab.running_after("builder", agent.epoch);
     assert_eq!((lab.view("builder").restarts, lab.doubles()), (0, String::new()));
+}
+
+#[test]
+fn a_workdir_that_is_missing_holds_its_loop_only_until_it_is_there() {
+    let away = a_loop("away", "agent.sh", "").replace("workdir = \".\"", "workdir = \"later\"");
+    let lab = Lab::start_with(&format!("{}{away}", a_loop("builder", "agent.sh", "")));
+    lab.running("builder");
+    let seen = lab.wait_for("the missing folder to be named", || {
+        let view = lab.view("away");
+        if format!("{view:?}").contains("later") || view.last_death.is_some() { Ok(view) } else { Err(view) }
+    });
+    assert_eq!(lab.starts("away").len(), 0, "{seen:?}");
+    std::fs::create_dir(lab.path("ws/later")).unwrap();
+    lab.running("away");
+    assert_eq!(lab.view("builder").epoch, 1);
 }

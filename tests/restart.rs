@@ -62,7 +62,12 @@ fn an_agent_that_ignores_sighup_is_gone_before_the_next_one_starts() {
     let mut before = lab.running("builder");
     for round in 1..=3 {
         let server = cc_ci::support::process::ProcId::of(before.server).unwrap().unwrap();
+        // Nobody sees it die, so that what is seen next is what the supervisor did.
+        lab.signal(Signal::STOP);
         cc_ci::support::process::send(server, Signal::KILL).unwrap();
+        lab.wait_for("the server's end", || when(!server.is_alive().unwrap(), "it lives"));
+        assert!(before.is_alive(), "it died with its terminal: this tests nothing");
+        lab.signal(Signal::CONT);
         let after = lab.running_after("builder", before.epoch);
         assert_ne!(after.server, before.server);
         assert!(!before.is_alive(), "round {round}: two agents");

@@ -56,7 +56,7 @@ fn a_hung_server_is_killed_after_two_deadlines_and_delays_no_other_loop() {
     let (builder, adversary) = (lab.running("builder"), lab.running("adversary"));
     signal(builder.server, Signal::STOP);
     builder.signal(Signal::KILL);
-    // Four times while the other one hangs, which takes two deadlines of 2 s at least.
+    // Twice while the other one hangs, whose two deadlines take 4 s.
     let mut other = adversary;
     for _ in 0..2 {
         other.signal(Signal::KILL);

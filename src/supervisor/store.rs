@@ -14,12 +14,12 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// A child that a killed supervisor had just forked holds its lock until it comes to its exec, which closes it: at most
-/// some milliseconds, on a busy machine more. Test: `a_lock_that_a_killed_supervisor_left_for_a_moment_is_waited_for`.
-const HEIRS_LAST: Duration = Duration::from_secs(2);
-
 /// The version of every record; a change that an older supervisor would misread raises it.
 const VERSION: u64 = 1;
+
+/// A child that a killed supervisor had just forked holds its lock until it is exec'd, which is a matter of
+/// milliseconds; while the recorded supervisor is dead, the lock is waited for this long.
+const CHILD_OF_DEAD: Duration = Duration::from_secs(2);
 
 const LOOP: &str = "loop";
 const GLOBAL: &str = "global";
@@ -218,17 +218,15 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o640).open(path);
     let file = opened.map_err(failed("opening the lock"))?;
     let begun = Instant::now();
-    loop {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => break,
-            Err(Errno::WOULDBLOCK) => {}
-            Err(cause) => return Err(failed("locking")(cause.into()).into()),
+    while let Err(cause) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        if cause != Errno::WOULDBLOCK {
+            return Err(failed("locking")(cause.into()).into());
         }
         let pid = read_pid(path)?;
-        if begun.elapsed() > HEIRS_LAST || !is_dead(pid).map_err(failed("looking at the holder of"))? {
+        if begun.elapsed() >= CHILD_OF_DEAD || pid.is_none_or(is_alive) {
             return Err(StoreError::Locked { path: path.to_owned(), pid });
         }
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(CHILD_OF_DEAD / 100);
     }
     // Fixed width and no truncation, so that a full disk does not matter once the file has a block. The lock guards;
     // the pid only makes a message better, so it is no reason not to start.
@@ -238,12 +236,10 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     Ok(file)
 }
 
-/// A number that is not there, or of a process that lives, tells nothing.
-fn is_dead(pid: Option<u32>) -> io::Result<bool> {
-    match pid.and_then(|pid| i32::try_from(pid).ok()) {
-        Some(pid) => Ok(ProcId::of(pid)?.is_none()),
-        None => Ok(false),
-    }
+/// Whether there is such a process, for all that can be told.
+fn is_alive(pid: u32) -> bool {
+    let look = |pid| ProcId::of(pid)?.map_or(Ok(false), |id| id.is_alive());
+    i32::try_from(pid).is_ok_and(|pid| look(pid).unwrap_or(true))
 }
 
 /// `None` when the file has no number, which a full disk can cause.

@@ -179,6 +179,16 @@ impl Lab {
         }
     }
 
+    /// Runs another verb of the binary as the operator; its exit code and all that it said.
+    pub fn cli(&self, args: &[&str]) -> (i32, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_supervisor"));
+        command.args(args).arg("--config").arg(self.config()).stdin(Stdio::null());
+        command.env_clear().env("PATH", std::env::var("PATH").unwrap()).env("HOME", self.path("home"));
+        let out = command.current_dir(self.dir.path()).output().unwrap();
+        let said = [out.stdout, out.stderr].concat();
+        (out.status.code().unwrap_or(-1), String::from_utf8_lossy(&said).into_owned())
+    }
+
     pub fn daemon_pid(&self) -> i32 {
         i32::try_from(self.daemon.as_ref().unwrap().id()).unwrap()
     }

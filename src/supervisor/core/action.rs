@@ -79,6 +79,13 @@ pub enum Action {
     Exit,
 }
 
+impl Action {
+    /// Whether it makes something durable.
+    pub fn is_save(&self) -> bool {
+        matches!(self, Self::SaveLoop(..) | Self::SaveGlobal(_) | Self::SaveGate(_))
+    }
+}
+
 /// How to look for a tmux server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {

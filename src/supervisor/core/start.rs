@@ -58,8 +58,8 @@ impl Draft<'_> {
     /// A start tells by itself that something runs already; a loop that is held has nothing else to tell it.
     fn settle_given_up(&mut self, name: &LoopName) {
         let Some(at) = self.w.loops.get(name).and_then(|l| l.look_again) else { return };
-        // A frozen server answers nobody.
-        if self.w.global.frozen.is_some() || !self.due(at) {
+        // Also in a freeze: it stopped only what was up, so an agent that comes of this would run through it.
+        if !self.due(at) {
             return;
         }
         if let Some(l) = self.get_mut(name) {

@@ -124,7 +124,9 @@ impl Daemon {
             // systemd's to end.
             return;
         }
-        let server = self.servers.get(name).map(|(server, _)| *server).or(recorded);
+        // One that was made and has not answered yet is known as our child only.
+        let child = self.children.get(name).and_then(|(child, _)| ProcId::of(process::pid_of(child)).ok().flatten());
+        let server = self.servers.get(name).map(|(server, _)| *server).or(child).or(recorded);
         let socket = crate::supervisor::control::socket_path(&self.config.runtime_dir);
         let set = Leftovers { name, control_socket: &socket, server, agent: None };
         if let Some(server) = server {
@@ -141,10 +143,8 @@ impl Daemon {
         // The server is gone: what carries the loop's marker goes too.
         kill_all(name, &set);
         self.servers.remove(name);
-        if let Some((mut child, _)) = self.children.remove(name) {
-            if let Err(e) = child.wait() {
-                tracing::warn!("{name}: reaping its session host: {e}");
-            }
+        if let Some((child, pidfd)) = self.children.remove(name) {
+            self.end_child(name, child, &pidfd);
         }
     }
 

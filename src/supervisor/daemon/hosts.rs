@@ -13,7 +13,9 @@ use crate::supervisor::tmux::{self, Failure, Probe};
 use crate::support::clock::Now;
 use crate::support::process::{self, Delivery, ProcId, tree};
 use rustix::process::Signal;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Between two looks at a server that is coming up.
 const COMING_RETRY_MS: u64 = 20;
@@ -25,6 +27,8 @@ const DEATH_RETRY_MS: [u64; 6] = [1, 2, 5, 20, 50, 100];
 const DEATH_PATIENCE_MS: u64 = 1_000;
 /// After so many looks without an answer tmux is told again that a child of it died.
 const MISSED_AFTER: u32 = 3;
+/// How long the event loop stands still for a session host that was killed: it ends within milliseconds.
+const CHILD_ENDS_WITHIN: Duration = Duration::from_millis(200);
 
 impl Daemon {
     pub(super) fn socket(&self, name: &LoopName) -> PathBuf {
@@ -143,6 +147,7 @@ impl Daemon {
         let coming = self.children.contains_key(&name);
         if tries < COMING_TRIES && (lives.is_some() || coming) {
             if let Some(server) = lives.filter(|_| tries % 10 == 0) {
+                self.mend_session_dir(&name);
                 self.signal_server(&name, server, Signal::USR1);
             }
             self.retry(COMING_RETRY_MS, Retry::Probe { name, tries: tries + 1 });
@@ -154,6 +159,17 @@ impl Daemon {
             None => Event::HostDown { name, why: why.to_owned() },
         };
         self.queue.push_back(event);
+    }
+
+    /// A tidy-up that takes the socket may take its folder too, in which nobody can make it again, and the folder above,
+    /// without which no new socket is seen.
+    fn mend_session_dir(&mut self, name: &LoopName) {
+        let folder = session::session_dir(&self.config.runtime_dir, name);
+        let found = self.watch.mend().and_then(|found| session::make_private_dir(&folder).map(|()| found));
+        match found {
+            Ok(found) => found.into_iter().for_each(|(name, event)| self.socket_event(&name, event)),
+            Err(e) => tracing::error!("{name}: making its session folder again: {e}"),
+        }
     }
 
     pub(super) fn retry(&mut self, after_ms: u64, retry: Retry) {
@@ -182,10 +198,11 @@ impl Daemon {
             self.probe(name, COMING_TRIES);
             return;
         }
-        if let Some((child, _)) = self.children.remove(name) {
+        if let Some((child, pidfd)) = self.children.remove(name) {
             // One that was made earlier and never answered: it holds the session's lock.
-            self.end_child(name, child);
+            self.end_child(name, child, &pidfd);
         }
+        self.mend_session_dir(name);
         let command = session::command(&self.options.supervisor, &self.session_spec(name));
         let spawned = session::spawn(command, &self.host_log(name)).and_then(|child| {
             let id = ProcId::of(process::pid_of(&child))?.ok_or(std::io::ErrorKind::NotFound)?;
@@ -198,10 +215,16 @@ impl Daemon {
         }
     }
 
-    fn end_child(&self, name: &LoopName, mut child: std::process::Child) {
+    /// Kills and reaps a session host of ours. One that sleeps in the kernel and does not end is not waited for: its lock
+    /// keeps another server of the loop from starting until it has.
+    pub(super) fn end_child(&self, name: &LoopName, mut child: std::process::Child, pidfd: &OwnedFd) {
         // It is our own child and not reaped, so its pid is still its own.
-        if let Err(e) = child.kill().and_then(|()| child.wait().map(drop)) {
-            tracing::warn!("{name}: ending a session host that never answered: {e}");
+        let ended = child.kill().and_then(|()| match super::poll::readable_within(pidfd, CHILD_ENDS_WITHIN) {
+            true => child.wait().map(drop),
+            false => Err(std::io::Error::other("it was killed and has not ended")),
+        });
+        if let Err(e) = ended {
+            tracing::warn!("{name}: ending its session host {}: {e}", child.id());
         }
     }
 

@@ -68,6 +68,18 @@ fn a_start_that_lands_after_its_supervisor_was_killed_and_the_loop_stopped_is_cl
 }
 
 #[test]
+fn an_agent_that_came_of_an_earlier_start_is_looked_after_like_any_other() {
+    let mut m = silent(talker());
+    // A respawn of the supervisor before went through after this one had given it up.
+    m.kill_supervisor(NOW);
+    let record = m.disk.records.get_mut(&name("builder")).unwrap();
+    record.agent = None;
+    record.epoch += 1;
+    m.run(HOUR);
+    assert!(m.decided("stall-suspected") && m.decided("stall-restart"));
+}
+
+#[test]
 fn a_death_while_no_supervisor_ran_counts() {
     let mut m = one(talker());
     m.kill_supervisor(MINUTE);

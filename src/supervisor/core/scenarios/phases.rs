@@ -166,6 +166,16 @@ fn a_loop_that_was_down_when_the_phase_moved_is_told_of_it_in_its_resumed_sessio
 }
 
 #[test]
+fn each_phase_is_told_once() {
+    let mut m = running();
+    for index in 1..3 {
+        m.order(Request::PhaseAdvance);
+        m.run(HOUR);
+        assert_eq!(m.typed("builder").len(), index, "{:?}", m.nudges);
+    }
+}
+
+#[test]
 fn a_text_is_not_typed_into_a_question_to_a_person() {
     let mut m = running();
     m.signal("builder", Signal::NeedsPerson { what: "a permission".into() });

@@ -2,7 +2,7 @@
 //! killed between any two actions. [`super::carry`] does what a decision says, as the daemon would.
 
 use super::checks;
-use super::place::{Disk, Hosts, Mood, Outside, Place, Storage};
+use super::place::{Disk, Hosts, Mood, Outside, Place, Server, Storage};
 use crate::supervisor::config::Config;
 use crate::supervisor::control::protocol::{Refusal, Request, Response};
 use crate::supervisor::core::action::{Action, Notification, Start};
@@ -149,7 +149,19 @@ impl Machine {
         self.now = self.now.plus(Duration::from_millis(d));
     }
 
-    fn next_moment(&self) -> Option<u64> {
+    /// A server that answers again takes what is in its queue before anything newer.
+    fn ripen(&mut self) {
+        for landing in &mut self.landings {
+            let place = &self.places[&landing.start.name];
+            let answers = |s: &Server| !s.hung && !place.frozen && landing.queued == Some(s.id);
+            if place.server.as_ref().is_some_and(answers) {
+                landing.at = self.now.boot;
+            }
+        }
+    }
+
+    fn next_moment(&mut self) -> Option<u64> {
+        self.ripen();
         let wake = self.world.as_ref().and_then(|w| w.wake_at);
         let again = (self.dirty && self.outside.storage == Storage::Fine && self.world.is_some()).then_some(0);
         let queued = self.queue.iter().map(|due| due.at).min();

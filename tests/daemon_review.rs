@@ -1,0 +1,71 @@
+//! What a review of the daemon found: faults of its surroundings that once kept it, or a loop, from going on.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod support;
+
+use cc_ci::supervisor::control::protocol::Request;
+use cc_ci::support::process::{ProcId, send};
+use rustix::process::Signal;
+use support::script::{self, a_loop};
+use support::{Lab, loop_name, only, read, when};
+
+fn one() -> String {
+    a_loop("builder", "agent.sh", "")
+}
+
+#[test]
+fn a_supervisor_that_is_told_to_end_while_a_session_host_comes_up_ends() {
+    let mut lab = Lab::new(&one());
+    std::fs::create_dir(lab.path("bin")).unwrap();
+    script::write(&lab.path("bin"), "tmux", "echo $$ >@dir@/made; exec sleep 100000\n");
+    let path = std::env::var("PATH").unwrap();
+    lab.options.env.push(("PATH".into(), format!("{}:{path}", lab.path("bin").display())));
+    lab.start();
+    let made = lab.wait_for("the session host", || {
+        read(&lab.path("bin/made")).trim().parse::<i32>().map_err(|e| e.to_string())
+    });
+    lab.end(Signal::TERM);
+    assert_eq!(ProcId::of(made).unwrap(), None, "its session host was left behind");
+}
+
+#[test]
+fn a_removed_folder_of_all_sessions_comes_back_and_the_agents_live_on() {
+    let lab = Lab::start_with(&one());
+    let builder = lab.running("builder");
+    for folder in ["run/session/builder", "run/session"] {
+        std::fs::remove_dir_all(lab.path(folder)).unwrap();
+        lab.wait_for("the socket", || when(lab.tmux_socket("builder").exists(), "missing"));
+        lab.done(Request::Nudge { name: loop_name("builder"), text: folder.into() });
+        lab.wait_for("the nudge", || when(lab.said("builder").contains(folder), lab.said("builder")));
+    }
+    assert_eq!(lab.running("builder"), builder);
+    // A new server's socket is seen too.
+    builder.signal(Signal::KILL);
+    send(ProcId::of(builder.server).unwrap().unwrap(), Signal::KILL).unwrap();
+    lab.running_after("builder", builder.epoch);
+}
+
+#[test]
+fn a_request_that_is_durable_for_one_loop_only_is_taken_back_and_the_failure_ends() {
+    let lab = Lab::start_with(&format!("{}{}", one(), a_loop("adversary", "agent.sh", "")));
+    lab.running("builder");
+    lab.running("adversary");
+    let record = |name: &str| lab.state(&format!("loops/{name}.json"));
+    let wish = |name: &str| {
+        let value: serde_json::Value = serde_json::from_str(&read(&record(name))).unwrap();
+        value.pointer("/data/wish").unwrap_or(&value).to_string()
+    };
+    let before = wish("adversary");
+    // A folder in its place cannot be replaced, not even by root. The adversary is written before the builder.
+    std::fs::rename(record("builder"), lab.path("aside")).unwrap();
+    std::fs::create_dir(record("builder")).unwrap();
+    let why = lab.not_done(Request::Stop { which: cc_ci::supervisor::control::protocol::Which::All });
+    assert!(why.ends_with("nothing was changed"), "{why}");
+    lab.wait_for("the adversary's wish", || when(wish("adversary") == before, wish("adversary")));
+    lab.wait_for("the failure in the status", || when(lab.status().unwritable.is_some(), "none"));
+    std::fs::remove_dir(record("builder")).unwrap();
+    lab.wait_for("the end of the failure", || lab.status().unwritable.map_or(Ok(()), Err));
+    assert_eq!(wish("builder"), before);
+    assert!(["builder", "adversary"].iter().all(|name| lab.starts(name).len() == 1));
+}
