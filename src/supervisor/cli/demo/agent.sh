@@ -44,7 +44,7 @@ look() {
 claim() { "$SUPERVISOR" gate claim; }
 
 builder_turn() {
-    case $1 in "Please come to a safe point"*) say "nothing is half done"; return ;; esac
+    case $1 in *"Please come to a safe point"*) say "nothing is half done"; return ;; esac
     look || return
     case $gate in
         *": claimed by "*)
