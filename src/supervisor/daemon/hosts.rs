@@ -13,7 +13,7 @@ use crate::supervisor::socket_watch::SocketEvent;
 use crate::supervisor::tmux::{self, Failure, Probe};
 use crate::support::clock::Now;
 use crate::support::process::{self, Delivery, ProcId, tree};
-use rustix::process::Signal;
+use rustix::process::{Pid, PidfdFlags, Signal};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -222,10 +222,13 @@ impl Daemon {
         }
         self.mend_session_dir(name);
         let command = session::command(&self.options.supervisor, &self.session_spec(name));
-        let spawned = session::spawn(command, &self.host_log(name)).and_then(|child| {
-            let id = ProcId::of(process::pid_of(&child))?.ok_or(std::io::ErrorKind::NotFound)?;
-            let pidfd = process::open_pidfd(id)?.ok_or(std::io::ErrorKind::NotFound)?;
-            Ok((child, pidfd))
+        let spawned = session::spawn(command, &self.host_log(name)).and_then(|mut child| {
+            // Also of one that has failed already: its end is told like any other's, with what it said.
+            match rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
+                Ok(pidfd) => Ok((child, pidfd)),
+                // Without one nobody would see its end.
+                Err(e) => child.kill().and_then(|()| child.wait()).and(Err(e.into())),
+            }
         });
         match spawned {
             Ok(made) => drop(self.children.insert(name.clone(), made)),
