@@ -141,7 +141,6 @@ impl Leftovers<'_> {
             _ => Ok(None),
         }
     }
-
 }
 
 /// Whether `pid` writes the loop's log: a direct child of its server, `sh -c 'CC_CI_PIPE=NAME exec cat >>LOG'`, then `cat`
