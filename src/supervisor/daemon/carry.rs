@@ -21,6 +21,11 @@ use super::tasks::Purpose;
 /// milliseconds; one that does not is killed.
 const RETIRE: Duration = Duration::from_secs(2);
 
+/// How long a supervisor that ends waits for the programs that tell the operator.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Between two looks at them, if none of them says anything.
+const LAST_LOOK: Duration = Duration::from_millis(100);
+
 impl Daemon {
     pub(super) fn carry_out(&mut self, actions: Vec<Action>) {
         for action in actions {
@@ -153,6 +158,13 @@ impl Daemon {
         self.save_dirty();
         if let Err(e) = self.journal.flush(Now::read()) {
             tracing::error!("{e}");
+        }
+        // Dropped, they would be killed before the operator was told.
+        self.tasks.retain(|running| running.purpose == Purpose::Notify);
+        let until = Now::read().plus(LAST_WORDS).boot;
+        while !self.tasks.is_empty() && Now::read().boot < until {
+            super::poll::any_ready_within(&self.tasks, LAST_LOOK);
+            self.progress_tasks(Now::read());
         }
     }
 }
