@@ -2,6 +2,7 @@
 //! starts, kills and asks the daemon, waits for what is to come, and ends every process that came of it.
 
 #![allow(dead_code, clippy::unwrap_used, reason = "a test kit, of which each test binary uses a part")]
+#![allow(clippy::result_large_err, reason = "what was seen last is shown whole when a wait fails")]
 
 pub mod evidence;
 pub mod reaper;
