@@ -207,6 +207,12 @@ pub fn make_private_dir(dir: &Path) -> io::Result<()> {
         .map_err(|e| io::Error::new(e.kind(), format!("create folder `{}`: {e}", dir.display())))
 }
 
+/// Where `supervisor event` leaves what no supervisor was there to hear; the next one reads it when it begins. A line of
+/// JSON each: `{"epoch":7,"event":…}`.
+pub fn missed_events(runtime_dir: &Path, name: &LoopName) -> PathBuf {
+    session_dir(runtime_dir, name).join("missed-events.jsonl")
+}
+
 /// Tells the tmux server `server` to look for children that ended. Call it when an agent's pidfd fired, before each probe
 /// for the cause, and before a respawn that follows: a tmux with utempter (Debian's) loses the SIGCHLD of a process that
 /// ends while it runs the utempter helper, and then the cause never comes (tried: about one death in a hundred).

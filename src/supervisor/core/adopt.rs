@@ -94,9 +94,10 @@ impl Draft<'_> {
         agent.process = Some(process);
         let told = agent.told.take();
         l.life = Life::new(now, "found running");
-        // Where it is in its turn was lost with the earlier supervisor: nothing may cut it.
-        if agent.turns == Turns::Told {
-            l.life.turn = Turn::Busy { since: now };
+        match agent.turns {
+            Turns::Untold => {}
+            Turns::Busy => l.life.turn = Turn::Busy { since: now },
+            Turns::Over => l.life.turn = Turn::Idle { since: now },
         }
         l.record.agent = Some(agent);
         self.enter(name, Stage::Up { since: now });
