@@ -21,6 +21,11 @@ use super::tasks::Purpose;
 /// milliseconds; one that does not is killed.
 const RETIRE: Duration = Duration::from_secs(2);
 
+/// How long a supervisor that ends waits for the programs that tell the operator.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Between two looks at them, if none of them says anything.
+const LAST_LOOK: Duration = Duration::from_millis(100);
+
 impl Daemon {
     pub(super) fn carry_out(&mut self, actions: Vec<Action>) {
         for action in actions {
@@ -124,7 +129,9 @@ impl Daemon {
             // systemd's to end.
             return;
         }
-        let server = self.servers.get(name).map(|(server, _)| *server).or(recorded);
+        // One that was made and has not answered yet is known as our child only.
+        let child = self.children.get(name).and_then(|(child, _)| ProcId::of(process::pid_of(child)).ok().flatten());
+        let server = self.servers.get(name).map(|(server, _)| *server).or(child).or(recorded);
         let socket = crate::supervisor::control::socket_path(&self.config.runtime_dir);
         let set = Leftovers { name, control_socket: &socket, server, agent: None };
         if let Some(server) = server {
@@ -141,10 +148,8 @@ impl Daemon {
         // The server is gone: what carries the loop's marker goes too.
         kill_all(name, &set);
         self.servers.remove(name);
-        if let Some((mut child, _)) = self.children.remove(name) {
-            if let Err(e) = child.wait() {
-                tracing::warn!("{name}: reaping its session host: {e}");
-            }
+        if let Some((child, pidfd)) = self.children.remove(name) {
+            self.end_child(name, child, &pidfd);
         }
     }
 
@@ -153,6 +158,13 @@ impl Daemon {
         self.save_dirty();
         if let Err(e) = self.journal.flush(Now::read()) {
             tracing::error!("{e}");
+        }
+        // Dropped, they would be killed before the operator was told.
+        self.tasks.retain(|running| running.purpose == Purpose::Notify);
+        let until = Now::read().plus(LAST_WORDS).boot;
+        while !self.tasks.is_empty() && Now::read().boot < until {
+            super::poll::any_ready_within(&self.tasks, LAST_LOOK);
+            self.progress_tasks(Now::read());
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::support::child::{End, Finished};
 use crate::support::clock::{Now, millis};
 use crate::support::process::{memory, tree};
 use procfs::Current;
+use std::path::Path;
 use std::process::Command;
 
 /// Between two rounds of housekeeping. Nothing in it is urgent: log sizes, the index file, state that was not written.
@@ -130,10 +131,15 @@ impl Daemon {
         self.housekeeping = now.boot.saturating_add(HOUSEKEEPING_MS);
         let names: Vec<LoopName> = self.world.loops.keys().cloned().collect();
         for name in names {
-            match pane_log::rotate(&self.store.layout().log(&name), pane_log::MAX_BYTES, pane_log::KEEP) {
-                Ok(Rotation::NotNeeded) => {}
-                Ok(Rotation::Rotated) => self.repipe(&name),
+            let log = self.store.layout().log(&name);
+            match pane_log::rotate(&log, pane_log::MAX_BYTES, pane_log::KEEP) {
+                Ok(Rotation::NotNeeded | Rotation::Rotated) => {}
                 Err(e) => tracing::warn!("{name}: {e}"),
+            }
+            // Rotated, or removed by somebody: the pipe writes to the old file. tmux pipes no dead pane, and a frozen one
+            // answers nobody; a start pipes anew by itself.
+            if self.agents.contains_key(&name) && self.world.global.frozen.is_none() && is_missing(&log) {
+                self.repipe(&name);
             }
         }
         if let Err(e) = self.journal.flush(now) {
@@ -167,4 +173,10 @@ impl Daemon {
             }
         }
     }
+}
+
+/// Whether there is certainly no such file.
+pub(super) fn is_missing(log: &Path) -> bool {
+    // Whatever keeps us from looking is no proof.
+    matches!(log.try_exists(), Ok(false))
 }

@@ -136,6 +136,9 @@ impl Daemon {
 
     fn carry_out_asked(&mut self, request: RequestId, actions: Vec<Action>) {
         if let Err(error) = self.save_now(&actions) {
+            // What was written of it before the failure must not be found by the next start either: the world, which
+            // stays as it is, is written over it, and the failure is known until that has gone well.
+            actions.iter().for_each(|action| self.mark(action));
             let message = format!("{error}; nothing was changed");
             self.answer(
                 request,
@@ -144,10 +147,10 @@ impl Daemon {
                     message,
                 },
             );
-            // The records as they were: tried until they can be written, which says that there is space again.
-            actions.iter().for_each(|action| self.mark(action));
             return;
         }
-        self.carry_out(actions);
+        // What is durable already needs not be written again.
+        let rest = actions.into_iter().filter(|action| !action.is_save());
+        self.carry_out(rest.collect());
     }
 }

@@ -10,7 +10,14 @@ role=$1
 
 say() { printf '%s %s: %s\n' "$(date +%H:%M:%S)" "$role" "$*"; }
 
-event() { printf '{"signal":"%s"}\n' "$1" | "$SUPERVISOR" event; }
+# Says it again while the supervisor is away (killed, say), for ten seconds or so.
+event() {
+    tries=0
+    until [ -z "$(printf '{"signal":"%s"}\n' "$1" | "$SUPERVISOR" event --verbose 2>&1)" ] || [ "$tries" -ge 100 ]; do
+        tries=$((tries + 1))
+        sleep 0.1
+    done
+}
 
 # The lines that a plan wants: its indented ones.
 wanted() { sed -n 's/^    //p' "$plan"; }
@@ -37,10 +44,14 @@ look() {
 claim() { "$SUPERVISOR" gate claim; }
 
 builder_turn() {
-    case $1 in "Please come to a safe point"*) say "nothing is half done"; return ;; esac
+    case $1 in *"Please come to a safe point"*) say "nothing is half done"; return ;; esac
     look || return
     case $gate in
-        *": claimed by "*) say "waits for the verdict"; return ;;
+        *": claimed by "*)
+            say "waits for the verdict"
+            sleep "$(cat "$PACE")"
+            return
+            ;;
         *" was failed by "*)
             say "mends: $gate"
             sleep "$(cat "$PACE")"

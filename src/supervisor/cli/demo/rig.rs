@@ -12,7 +12,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// The loops of the demo's config.
@@ -67,20 +67,31 @@ impl Rig {
         Ok(pid)
     }
 
-    /// One verb, to its end.
-    pub fn verb(&self, args: &[&str]) -> Result<Output, Broken> {
-        let done = self.command().args(args).output();
-        done.map_err(|e| Broken::new(format!("running `supervisor {}`: {e}", args.join(" "))))
-    }
-
-    /// What a verb prints.
+    /// What a verb prints that answers at once.
     pub fn ask(&self, args: &[&str]) -> Result<String, Broken> {
-        let done = self.verb(args)?;
+        let done = self.command().args(args).output().map_err(|e| not_run(args, &e))?;
         if done.status.success() {
             return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
         }
-        let said = String::from_utf8_lossy(&done.stderr);
-        Err(Broken::new(format!("`supervisor {}`: {}: {}", args.join(" "), done.status, said.trim())))
+        Err(failed(args, done.status, &done.stderr))
+    }
+
+    /// Runs a verb that takes its time, unless interrupted.
+    pub fn order(&self, args: &[&str]) -> Result<(), Broken> {
+        let mut command = self.command();
+        let child = command.args(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let mut child = child.map_err(|e| not_run(args, &e))?;
+        // What it says when it fails fits into the pipe, so it does not wait for us to read it.
+        while child.try_wait().map_err(|e| not_run(args, &e))?.is_none() {
+            if let Err(interrupted) = self.interrupt.check() {
+                // If it has just ended by itself that is as good.
+                let _ = child.kill().and_then(|()| child.wait());
+                return Err(interrupted);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let done = child.wait_with_output().map_err(|e| not_run(args, &e))?;
+        if done.status.success() { Ok(()) } else { Err(failed(args, done.status, &done.stderr)) }
     }
 
     /// `status --json`.
@@ -131,7 +142,7 @@ impl Rig {
         Ok(id)
     }
 
-    fn daemon_ended(&mut self) -> Result<Option<std::process::ExitStatus>, Broken> {
+    fn daemon_ended(&mut self) -> Result<Option<ExitStatus>, Broken> {
         let Some(child) = &mut self.daemon else { return Ok(None) };
         child.try_wait().map_err(|e| Broken::new(format!("looking after `supervisor run`: {e}")))
     }
@@ -150,7 +161,7 @@ impl Rig {
     }
 
     /// SIGTERM to the supervisor, which stops its loops and ends.
-    pub fn stop_daemon(&mut self) -> Result<std::process::ExitStatus, Broken> {
+    pub fn stop_daemon(&mut self) -> Result<ExitStatus, Broken> {
         let Some(child) = &self.daemon else { return Err(Broken::new("no supervisor runs")) };
         let failed = |e: io::Error| Broken::new(format!("ending `supervisor run`: {e}"));
         let pid = crate::support::process::pid_of(child);
@@ -234,6 +245,14 @@ impl Rig {
     pub fn leave(&mut self) -> Option<i32> {
         self.daemon.take().map(|child| crate::support::process::pid_of(&child))
     }
+}
+
+fn not_run(args: &[&str], cause: &io::Error) -> Broken {
+    Broken::new(format!("running `supervisor {}`: {cause}", args.join(" ")))
+}
+
+fn failed(args: &[&str], status: ExitStatus, said: &[u8]) -> Broken {
+    Broken::new(format!("`supervisor {}`: {status}: {}", args.join(" "), String::from_utf8_lossy(said).trim()))
 }
 
 fn identify(pid: i32) -> Result<Option<ProcId>, Broken> {

@@ -146,7 +146,8 @@ fn config(root: &Path, plans: &[String]) -> String {
     let at = |name: &str| quoted(&root.join(name).display().to_string());
     let agent = at("agent.sh");
     format!(
-        r#"# Written by `supervisor demo`.
+        r#"# Written by `supervisor demo`. A turn that ended while the supervisor was away is one whose end it never heard of:
+# the silence of `stall_after` brings such an agent back to mind.
 workspace = {workspace}
 state_dir = {state}
 runtime_dir = {run}
@@ -162,6 +163,7 @@ workdir = "cc-ci"
 env_files = ["demo.env"]
 role = "claims"
 stop_timeout = "2s"
+stall_after = "5s"
 on_idle = {{ nudge = "go on", after = "200ms" }}
 
 [loops.adversary]
@@ -171,6 +173,7 @@ workdir = "cc-ci-adv"
 env_files = ["demo.env"]
 role = "verifies"
 stop_timeout = "2s"
+stall_after = "5s"
 on_idle = {{ nudge = "is there a claim?", after = "3s" }}
 
 [loops.orchestrator]

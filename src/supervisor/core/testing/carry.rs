@@ -7,7 +7,7 @@ use crate::supervisor::control::protocol::Request;
 use crate::supervisor::core::action::{Action, How, Start};
 use crate::supervisor::core::event::{Caller, Event, HostFacts, NotStarted};
 use crate::supervisor::core::stage::Force;
-use crate::supervisor::core::world::DeathCause;
+use crate::supervisor::core::world::{DeathCause, RequestId, World};
 use crate::supervisor::names::LoopName;
 use crate::support::process::ProcId;
 use std::time::Duration;
@@ -138,6 +138,24 @@ impl Machine {
             Action::SaveLoop(..) | Action::SaveGlobal(_) | Action::SaveGate(_) => self.save(action),
             _ => true,
         })
+    }
+
+    /// What an earlier decision could not save is saved before anything is promised, or the disk may know better than
+    /// the world: a request that failed half-way has left some of its records behind.
+    pub(super) fn save_owed(&mut self, old: &World, request: RequestId) -> bool {
+        let looks = [Request::Status, Request::PhaseShow, Request::GateShow];
+        let promises = self.pending.get(&request).is_some_and(|(what, _)| !looks.contains(what));
+        if !self.dirty || !promises {
+            return true;
+        }
+        if self.storage_fails() {
+            return false;
+        }
+        let new = self.world.replace(old.clone());
+        self.save_all();
+        self.world = new;
+        self.later(0, Event::StateWritten(Ok(())));
+        true
     }
 
     pub(super) fn save_all(&mut self) {

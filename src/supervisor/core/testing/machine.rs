@@ -275,7 +275,7 @@ impl Machine {
         checks::decision(self, &old, &event, new, &actions);
         self.world = Some((**new).clone());
         if let Event::Asked { request, .. } = event {
-            if !self.save_first(&actions) {
+            if !(self.save_owed(&old, request) && self.save_first(&actions)) {
                 self.world = Some(old);
                 self.dirty = true;
                 self.answered(request, Response::Refused { kind: Refusal::Failed, message: "disk full".into() });
