@@ -16,6 +16,8 @@ impl Draft<'_> {
             self.after_reboot(name);
             return;
         }
+        // A start of the supervisor before may be on its way still, also one that it had given up itself.
+        self.given_up(name);
         let Some(l) = self.w.loops.get(name) else { return };
         match facts.agent {
             Some(_) => self.adopt_running(name, &facts),
@@ -44,7 +46,6 @@ impl Draft<'_> {
                 Some(agent) => {
                     let evidence = json!({ "intended": agent.epoch, "pane": facts.epoch });
                     self.forget_intent(name);
-                    self.given_up(name);
                     self.journal(
                         Some(name),
                         "adopt",
@@ -126,6 +127,7 @@ impl Draft<'_> {
         }
         let told = self.w.loops.get(name).and_then(|l| l.record.agent.as_ref()).and_then(|a| a.told);
         self.ended_without_crash(name, told);
+        self.given_up(name);
         self.clear(name);
     }
 
