@@ -133,10 +133,10 @@ impl Draft<'_> {
     }
 
     pub(super) fn host_mute(&mut self, name: &LoopName) {
-        let dying = self.w.loops.get(name).is_some_and(|l| l.stage.kind() == StageKind::Dying);
-        if self.w.global.frozen.is_some() && !dying {
-            // It is stopped on purpose; what was under way when the freeze came is answered by nobody. One whose agent
-            // died was let go on to tell the cause.
+        // Only a running agent's server is stopped with it. One whose agent was just being started, ended or died while
+        // frozen is not: its silence means what it always does.
+        let stopped = self.w.loops.get(name).is_some_and(|l| l.stage.kind() == StageKind::Up);
+        if self.w.global.frozen.is_some() && stopped {
             return;
         }
         let how = self.how_to_probe(name);

@@ -187,10 +187,15 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// A frozen loop's tmux server is stopped too (it would let its agent go on), so it answers nobody.
+    /// The tmux server of a frozen agent is stopped too (it would let its agent go on), so it answers nobody. One without
+    /// an agent is not, and must be asked: what the record says of it may be over.
     fn how_to_probe(&self, name: &LoopName) -> How {
-        let same_boot = self.w.loops.get(name).is_some_and(|l| l.record.boot_id == self.w.boot_id);
-        if self.w.global.frozen.is_some() && same_boot { How::Record } else { How::Ask }
+        let stopped = self.w.loops.get(name).is_some_and(|l| {
+            let kind = l.stage.kind();
+            let found = kind == stage::StageKind::Adopting && l.record.agent.is_some();
+            l.record.boot_id == self.w.boot_id && (kind == stage::StageKind::Up || found)
+        });
+        if self.w.global.frozen.is_some() && stopped { How::Record } else { How::Ask }
     }
 
     fn shutdown(&mut self, leave: Leave) {
