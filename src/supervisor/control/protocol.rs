@@ -98,6 +98,32 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Whether its answer promises something that must outlive a power cut; the others only show, tell or type.
+    pub fn promises(&self) -> bool {
+        match self {
+            Self::Start { .. }
+            | Self::Stop { .. }
+            | Self::Restart { .. }
+            | Self::Freeze
+            | Self::Thaw
+            | Self::Drain { .. }
+            | Self::PhaseSet { .. }
+            | Self::PhaseAdvance
+            | Self::GateClaim { .. }
+            | Self::GatePass
+            | Self::GateFail { .. } => true,
+            Self::Status
+            | Self::Explain { .. }
+            | Self::Attach { .. }
+            | Self::Nudge { .. }
+            | Self::PhaseShow
+            | Self::GateShow
+            | Self::Event { .. } => false,
+        }
+    }
+}
+
 /// All loops, or these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -73,6 +73,13 @@ enum Ending {
     Yes,
 }
 
+/// Whether what was dirty is durable now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Saved {
+    Yes,
+    No,
+}
+
 struct Daemon {
     config: Arc<Config>,
     options: RunOptions,
@@ -124,6 +131,13 @@ impl Daemon {
     fn settle(&mut self) {
         while let Some(event) = self.queue.pop_front() {
             let now = Now::read();
+            if let Event::Asked { request, what, .. } = &event {
+                // An answer may rest on what an earlier decision could not save: "it is stopped" must hold after a
+                // power cut too.
+                if what.promises() && self.save_dirty_first(*request) == Saved::No {
+                    continue;
+                }
+            }
             let actions = decide(&self.world, event.clone(), now);
             match event {
                 // What cannot be made durable is not done, and is said to whoever asked.
@@ -136,19 +150,28 @@ impl Daemon {
         }
     }
 
+    /// Refuses the request if not.
+    fn save_dirty_first(&mut self, request: RequestId) -> Saved {
+        if !self.dirty.anything() {
+            return Saved::Yes;
+        }
+        let Some(error) = self.save_dirty() else { return Saved::Yes };
+        self.refuse_unsaved(request, &error);
+        Saved::No
+    }
+
+    fn refuse_unsaved(&mut self, request: RequestId, error: &str) {
+        let kind = super::control::protocol::Refusal::Failed;
+        let message = format!("{error}; nothing was changed");
+        self.answer(request, &super::control::protocol::Response::Refused { kind, message });
+    }
+
     fn carry_out_asked(&mut self, request: RequestId, actions: Vec<Action>) {
         if let Err(error) = self.save_now(&actions) {
             // What was written of it before the failure must not be found by the next start either: the world, which
             // stays as it is, is written over it, and the failure is known until that has gone well.
             actions.iter().for_each(|action| self.mark(action));
-            let message = format!("{error}; nothing was changed");
-            self.answer(
-                request,
-                &super::control::protocol::Response::Refused {
-                    kind: super::control::protocol::Refusal::Failed,
-                    message,
-                },
-            );
+            self.refuse_unsaved(request, &error);
             return;
         }
         // What is durable already needs not be written again.

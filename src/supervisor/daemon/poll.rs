@@ -151,7 +151,7 @@ impl Daemon {
                 Retry::Death { name, epoch, since, tries } => self.read_death(&name, epoch, since, tries),
                 Retry::Clear { name } => self.clear_round(&name),
                 Retry::Freeze { name } => self.freeze(&name),
-                Retry::Save => self.save_dirty(),
+                Retry::Save => drop(self.save_dirty()),
             }
         }
         let gone = self.server.expire(now.boot);

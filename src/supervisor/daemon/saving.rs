@@ -30,6 +30,13 @@ pub(super) enum Durability {
     Dirty,
 }
 
+impl Dirty {
+    /// Whether anything is not durable yet.
+    pub(super) fn anything(&self) -> bool {
+        !self.loops.is_empty() || self.global == Durability::Dirty || self.gate == Durability::Dirty
+    }
+}
+
 impl Daemon {
     /// Makes every record of a decision durable before any of it happens.
     pub(super) fn save_now(&mut self, actions: &[Action]) -> Result<(), String> {
@@ -81,8 +88,8 @@ impl Daemon {
         Ok(())
     }
 
-    /// Makes everything durable that is not. A failure is said once and tried again later.
-    pub(super) fn save_dirty(&mut self) {
+    /// Makes everything durable that is not. A failure is said once, tried again later, and returned.
+    pub(super) fn save_dirty(&mut self) -> Option<String> {
         let mut failure = None;
         for name in self.dirty.loops.clone() {
             failure = self.save_loop(&name).err().or(failure);
@@ -99,11 +106,11 @@ impl Daemon {
                 Err(e) => failure = Some(format!("{:#}", anyhow::Error::from(e))),
             }
         }
-        match failure {
+        match &failure {
             Some(error) => {
                 if self.dirty.failed == Durability::Clean {
                     tracing::error!("{error}");
-                    self.queue.push_back(Event::StateWritten(Err(error)));
+                    self.queue.push_back(Event::StateWritten(Err(error.clone())));
                 }
                 self.dirty.failed = Durability::Dirty;
                 if !self.retries.iter().any(|(_, retry)| *retry == Retry::Save) {
@@ -116,5 +123,6 @@ impl Daemon {
             }
             None => {}
         }
+        failure
     }
 }
