@@ -14,6 +14,7 @@ pub mod leftovers;
 pub mod names;
 pub mod pane_log;
 pub mod phase_file;
+pub mod seeds;
 pub mod session;
 pub mod socket_watch;
 pub mod store;

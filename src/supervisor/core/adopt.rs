@@ -93,7 +93,8 @@ impl Draft<'_> {
         agent.process = Some(process);
         let told = agent.told.take();
         l.record.agent = Some(agent);
-        l.life = Life::new(now, "found running");
+        // What it said of itself before, it said to an earlier supervisor.
+        l.life = Life { startup: super::world::Startup::Ready, ..Life::new(now, "found running") };
         self.enter(name, Stage::Up { since: now });
         self.journal(
             Some(name),

@@ -42,6 +42,7 @@ impl Draft<'_> {
         if let Some(why) = unwanted {
             return self.end(name, why);
         }
+        self.settle_startup(name);
         // Everything below is about time, and while frozen all of it stands still.
         if self.w.global.frozen.is_some() {
             return;
@@ -61,9 +62,12 @@ impl Draft<'_> {
         if self.account_shut(name) {
             return;
         }
+        self.settle_transcript(name);
         self.settle_overload(name);
         self.settle_idle(name, &config);
         self.settle_stall(name, &config);
+        // After everything that may type something: what it types is waited for.
+        self.settle_talk(name);
     }
 
     fn settle_stable(&mut self, name: &LoopName, config: &LoopConfig) {
@@ -150,7 +154,7 @@ impl Draft<'_> {
             l.life.turn = Turn::Overloaded { since, tries, until: later };
         }
         self.due(later);
-        self.say(name, "The server was overloaded. Go on where you were.");
+        self.say(name, super::signals::OVERLOAD_OVER);
     }
 
     fn settle_idle(&mut self, name: &LoopName, config: &LoopConfig) {
@@ -158,6 +162,10 @@ impl Draft<'_> {
         let Some(l) = self.w.loops.get(name) else { return };
         let Turn::Idle { since } = l.life.turn else { return };
         if self.w.global.drain.is_some() {
+            return;
+        }
+        // One text at a time.
+        if l.life.typed.is_some() || l.life.kept.is_some() {
             return;
         }
         let nudges = l.life.idle_nudges;
@@ -324,37 +332,6 @@ impl Draft<'_> {
                 self.end(name, StopWhy::Stall);
             }
             Stall::Suspected { .. } | Stall::Nudged { .. } => {}
-        }
-    }
-
-    pub(super) fn nudge_sent(
-        &mut self,
-        name: &LoopName,
-        result: Result<(), String>,
-        request: Option<super::world::RequestId>,
-    ) {
-        let now = self.now;
-        if let Some(Stall::Nudged { at }) = self.get_mut(name).map(|l| &mut l.life.stall) {
-            // Typing takes a while, and the terminal echoes until its end: the time to answer begins there.
-            *at = now.boot;
-        }
-        if let Err(why) = &result {
-            self.journal(
-                Some(name),
-                "nudge-failed",
-                &format!("a nudge could not be typed: {why}"),
-                json!({ "error": why }),
-                None,
-            );
-        }
-        let Some(request) = request else { return };
-        match result {
-            Ok(()) => self.done(request, vec![format!("typed into {name}'s pane")]),
-            Err(why) => self.refuse(
-                request,
-                crate::supervisor::control::protocol::Refusal::Failed,
-                format!("nudging `{name}`: {why}; see `supervisor explain {name}`"),
-            ),
         }
     }
 }

@@ -73,6 +73,9 @@ fn signal() -> impl Strategy<Value = Signal> {
         1 => Just(Signal::Overloaded),
         1 => Just(Signal::ContextFull),
         1 => Just(Signal::Ending),
+        1 => Just(Signal::Waiting),
+        2 => (-1000i64..20_000_000).prop_map(|resets_at| Signal::WindowFull { resets_at }),
+        1 => Just(Signal::Session { uuid: "another".into(), transcript: Some("/t".into()) }),
     ]
 }
 
@@ -176,6 +179,7 @@ fn apply(m: &mut Machine, step: Step) {
                 Signal::UsageLimit { resets_at, evidence } => {
                     Signal::UsageLimit { resets_at: resets_at.map(|ms| m.now.wall + ms), evidence }
                 }
+                Signal::WindowFull { resets_at } => Signal::WindowFull { resets_at: m.now.wall + resets_at },
                 other => other,
             };
             m.feed(Event::Signals { name, epoch, signals: vec![signal] });

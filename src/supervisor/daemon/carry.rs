@@ -2,7 +2,7 @@
 
 use super::{Daemon, Ending};
 use crate::supervisor::config::HostKind;
-use crate::supervisor::core::action::Action;
+use crate::supervisor::core::action::{Action, Clearing};
 use crate::supervisor::core::event::Event;
 use crate::supervisor::core::stage::Force;
 use crate::supervisor::journal::{Appended, Entry, Sync};
@@ -55,11 +55,20 @@ impl Daemon {
             Action::Freeze(name) => self.freeze(&name),
             Action::Thaw(name) => self.thaw(&name),
             Action::Repipe(name) => self.repipe(&name),
-            Action::Nudge { name, text, request } => {
+            Action::Nudge { name, text, request, clearing } => {
                 let purpose = Purpose::Nudge { name: name.clone(), request };
-                if let Err(why) = self.tmux(&name, &tmux::send_text(&text), purpose) {
+                let keys = match clearing {
+                    Clearing::Nothing => &[],
+                    Clearing::InTheWay => self.config.loops.get(&name).map_or(&[][..], |c| c.adapter.clearing_keys()),
+                };
+                if let Err(why) = self.tmux(&name, &tmux::send_text(keys, &text), purpose) {
                     self.queue.push_back(Event::NudgeSent { name, result: Err(why), request });
                 }
+            }
+            Action::LookAtTranscript { name, epoch, path } => {
+                // One that cannot be looked at is as good as none: both are said to the operator.
+                let size = std::fs::metadata(&path).ok().map(|meta| meta.len());
+                self.queue.push_back(Event::TranscriptSeen { name, epoch, size });
             }
             Action::Sample(name, epoch) => self.sample(&name, epoch),
             Action::ProbeNeed(need) => self.probe_need(&need),

@@ -231,10 +231,15 @@ pub fn read_respawn(answer: &Finished) -> Result<i32, Failure> {
 }
 
 /// Types `text` into the pane and sends Enter: out of any mode first, as one line, literally, the Enter as a key of its
-/// own. Takes 0.2 s. On stdin, since a client's argv is limited to 16 KB.
-pub fn send_text(text: &str) -> Call {
+/// own. Takes 0.2 s, and as much for each of `first`, keys that are sent before. On stdin, since a client's argv is
+/// limited to 16 KB.
+pub fn send_text(first: &[&str], text: &str) -> Call {
     let flat: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let mut script = format!("copy-mode -q -t {PANE}\n").into_bytes();
+    for key in first {
+        // Apart from what follows, or an Escape and a key would be read as Meta and that key.
+        script.extend(format!("send-keys -t {PANE} {key}\nrun-shell -d {BEFORE_ENTER}\n").into_bytes());
+    }
     for chunk in chunks(flat.trim()) {
         script.extend(format!("send-keys -t {PANE} -l -- ").into_bytes());
         script.extend(quote::config(chunk.as_bytes()));

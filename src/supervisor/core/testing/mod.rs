@@ -23,15 +23,15 @@ impl Adapter for Talker {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { resumes: true, own_program: true, takes_prompt: true }
+        Capabilities { resumes: true, own_program: true, takes_prompt: true, says_ready: true, acknowledges: true }
     }
 
     fn launch(&self, _: &LaunchRequest) -> Launch {
-        Launch { argv: Vec::new(), env: Vec::new(), files: Vec::new() }
+        Launch::default()
     }
 
-    fn read_event(&self, event: &serde_json::Value) -> Vec<Signal> {
-        by_name("command").unwrap().read_event(event)
+    fn read_event(&self, event: &serde_json::Value, now: i64) -> Vec<Signal> {
+        by_name("command").unwrap().read_event(event, now)
     }
 }
 
