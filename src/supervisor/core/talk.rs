@@ -5,7 +5,7 @@ use super::Draft;
 use super::action::{Action, Clearing};
 use super::stage::{Stage, StopWhy};
 use super::world::{Said, Startup, Transcript, Turn, Typed, Until, Waiter};
-use crate::supervisor::agents::Session;
+use crate::supervisor::agents::{Prompt, Session};
 use crate::supervisor::control::protocol::{Refusal, Response};
 use crate::supervisor::core::world::RequestId;
 use crate::supervisor::names::LoopName;
@@ -102,6 +102,7 @@ impl Draft<'_> {
     /// A prompt reached it.
     pub(super) fn acknowledged(&mut self, name: &LoopName) {
         let Some(l) = self.get_mut(name) else { return };
+        l.life.startup = Startup::Ready;
         l.record.go_on = None;
         l.record.short_resumes = 0;
         l.life.undelivered = Said::No;
@@ -181,9 +182,17 @@ impl Draft<'_> {
     pub(super) fn ready(&mut self, name: &LoopName) {
         let now = self.now;
         let tried = self.on_trial(name);
+        let Some(config) = self.config(name) else { return };
         let Some(l) = self.get_mut(name) else { return };
-        if l.life.startup != Startup::Ready && l.life.attention == Said::Yes {
-            l.life.attention = Said::No;
+        let prompted = match l.record.agent.as_ref().map(|agent| &agent.session) {
+            Some(Session::Fresh { prompt: Prompt::Kickoff, .. }) => config.kickoff.is_some(),
+            Some(Session::Fresh { prompt: Prompt::Handoff, .. }) => config.handoff.or(config.kickoff).is_some(),
+            Some(Session::Resume { .. }) | None => false,
+        };
+        if prompted && config.capabilities.acknowledges && l.life.startup != Startup::Ready {
+            // Its own prompt is on the way, and a text that is typed before it can take its place (tried).
+            l.life.turn = Turn::Busy { since: now };
+            return;
         }
         l.life.startup = Startup::Ready;
         if matches!(l.life.turn, Turn::Unknown) {

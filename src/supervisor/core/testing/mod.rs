@@ -52,7 +52,7 @@ pub fn talker() -> LoopConfig {
         command: Vec::new(),
         args: Vec::new(),
         workdir: PathBuf::from("/ws"),
-        kickoff: None,
+        kickoff: Some(PathBuf::from("/ws/kickoff.md")),
         handoff: None,
         env_files: Vec::new(),
         needs: Vec::new(),
