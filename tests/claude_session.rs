@@ -86,6 +86,7 @@ fn a_transcript_that_cannot_be_resumed_ends_in_a_fresh_session_with_the_handoff(
     let Some(c) = ClaudeLab::start("torn transcript", &claude_loop("builder", "")) else { return };
     let first = c.up("builder");
     c.turn("builder", "idle");
+    c.written(first);
     let session = c.session(first);
     std::fs::write(c.transcript(&session), "\0\0\0{\"type\":\"us").unwrap();
     first.signal(Signal::KILL);
@@ -103,6 +104,7 @@ fn two_loops_in_one_workdir_keep_their_sessions_apart() {
     for name in ["builder", "adversary"] {
         let first = c.up(name);
         c.turn(name, "idle");
+        c.written(first);
         first.signal(Signal::KILL);
         c.up_after(name, first.epoch);
         c.ready(name);
@@ -126,7 +128,7 @@ fn a_dialog_that_the_user_wants_is_said_and_nothing_is_typed_into_it() {
     c.up("builder");
     let why = c.lab.not_done(nudge("builder", "hello"));
     assert!(why.contains("has not said that it is up"), "{why}");
-    let text = c.lab.wait_for("a notification", || {
+    let text = support::wait_for(2 * support::DEADLINE, "a notification", || {
         c.lab.notified("attention").pop().ok_or_else(|| c.screen("builder"))
     });
     assert!(text["summary"].as_str().unwrap().contains("a dialog may wait"), "{text}");
@@ -142,4 +144,26 @@ fn a_question_is_told_as_waiting_for_a_person() {
     c.turn("builder", "person");
     let text = c.lab.await_notified("attention");
     assert!(text["summary"].as_str().unwrap().contains("Which colour?"), "{text}");
+}
+
+#[test]
+fn the_doctor_tells_of_the_cli_its_login_dialogs_hooks_and_sessions() {
+    let Some(c) = ClaudeLab::start("doctor", &claude_loop("builder", "")) else { return };
+    c.up("builder");
+    c.turn("builder", "idle");
+    let said = c.doctor("builder");
+    for line in [
+        "ok     builder: no first-start dialog is in its way",
+        "(Claude Code)",
+        "ok     builder: its login is there",
+        "ok     builder: its hooks reach the supervisor (tried)",
+        "ok     builder: its transcripts can be written",
+    ] {
+        assert!(said.contains(line), "no `{line}` in:\n{said}");
+    }
+    assert_eq!(c.lab.view("builder").turn.as_deref(), Some("idle"), "the doctor's event was taken for the agent's");
+    assert!(!said.contains("sk-ant"), "a token was shown");
+    std::fs::write(c.lab.path("ws/claude.env"), "IS_SANDBOX=1\n").unwrap();
+    let said = c.doctor("builder");
+    assert!(said.contains("wrong  builder: its login"), "{said}");
 }

@@ -148,6 +148,27 @@ impl ClaudeLab {
         found.into_iter().find(|path| path.exists()).unwrap()
     }
 
+    /// Waits until an answer is in the transcript: the CLI writes it a moment after it says that the turn ended.
+    #[track_caller]
+    pub fn written(&self, agent: Agent) {
+        let session = self.session(agent);
+        let file = |p: PathBuf| p.join(format!("{session}.jsonl"));
+        self.lab.wait_for("the transcript to have the answer", || {
+            let dirs = std::fs::read_dir(self.lab.path("home/.claude/projects")).into_iter().flatten().flatten();
+            let text: String = dirs.map(|d| file(d.path())).filter(|p| p.exists()).map(|p| read(&p)).collect();
+            when(text.contains("mock answer"), text)
+        });
+    }
+
+    /// What `supervisor doctor` says of a loop.
+    pub fn doctor(&self, name: &str) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_supervisor"));
+        command.args(["doctor", "--config"]).arg(self.lab.config());
+        command.env_clear().env("HOME", self.lab.path("home")).envs(self.lab.options.env.iter().cloned());
+        let said = String::from_utf8_lossy(&command.output().unwrap().stdout).replace("\n       ", " ");
+        said.lines().filter(|l| l.contains(&format!("{name}: "))).map(|l| format!("{l}\n")).collect()
+    }
+
     pub fn screen(&self, name: &str) -> String {
         let mut command = Command::new("tmux");
         command.arg("-S").arg(self.lab.tmux_socket(name)).args(["capture-pane", "-p", "-t", "%0"]);
