@@ -167,3 +167,15 @@ fn the_doctor_tells_of_the_cli_its_login_dialogs_hooks_and_sessions() {
     let said = c.doctor("builder");
     assert!(said.contains("wrong  builder: its login"), "{said}");
 }
+
+#[test]
+fn an_idle_agent_is_kept_going_also_by_a_new_supervisor() {
+    let tables = claude_loop("builder", "on_idle = { nudge = \"go on with {loop}\", after = \"5s\" }\n");
+    let Some(mut c) = ClaudeLab::start("on_idle", &tables) else { return };
+    c.asked("go on with builder");
+    c.turn("builder", "idle");
+    c.lab.kill_and_restart();
+    let before = c.api.turns().len();
+    c.lab.wait_for("another nudge", || when(c.api.turns().len() > before, format!("{before}")));
+    assert_eq!(c.lab.view("builder").epoch, 1);
+}

@@ -1,9 +1,9 @@
 //! `supervisor agent NAME --epoch N --spec FILE`: what turns a pane's fresh process into the agent. Owns the launch spec
 //! that the daemon leaves for it.
 
+use super::agents::Seed;
 use super::env_file;
 use super::environment::{self, Variables};
-use super::agents::Seed;
 use super::names::LoopName;
 use super::seeds;
 use serde::{Deserialize, Serialize};

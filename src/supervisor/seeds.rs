@@ -102,7 +102,9 @@ pub fn write(seeds: &[Seed], env: &Variables) -> Result<Vec<PathBuf>, SeedError>
 
 fn path_of(seed: &Seed, env: &Variables) -> Result<PathBuf, SeedError> {
     let path = place(&seed.file, env);
-    let path = path.ok_or_else(|| SeedError::Nowhere(seed.file.last().map_or_else(String::new, |(_, f)| f.display().to_string())))?;
+    let path = path.ok_or_else(|| {
+        SeedError::Nowhere(seed.file.last().map_or_else(String::new, |(_, f)| f.display().to_string()))
+    })?;
     match fs::canonicalize(&path) {
         // A link stays one: what it leads to is replaced.
         Ok(real) => Ok(real),
@@ -217,7 +219,7 @@ mod tests {
         let file = dir.path().join("state.json");
         fs::write(&file, r#"{"a":1,"projects":{"/x":{"b":2}}}"#).unwrap();
         let seeds = [seed(&["done"]), seed(&["projects", "/x", "trusted"]), seed(&["projects", "/y", "trusted"])];
-        assert_eq!(write(&seeds, &env(dir.path())).unwrap(), [file.clone()]);
+        assert_eq!(write(&seeds, &env(dir.path())).unwrap(), std::slice::from_ref(&file));
         let wanted = json!({ "a": 1, "done": true,
             "projects": { "/x": { "b": 2, "trusted": true }, "/y": { "trusted": true } } });
         assert_eq!(json_of(&file), wanted);
@@ -254,7 +256,7 @@ mod tests {
         let mut env = env(dir.path());
         env.insert("CLAUDE_CONFIG_DIR".into(), dir.path().join("new/folder").into());
         let file = dir.path().join("new/folder/state.json");
-        assert_eq!(write(&[seed(&["done"])], &env).unwrap(), [file.clone()]);
+        assert_eq!(write(&[seed(&["done"])], &env).unwrap(), std::slice::from_ref(&file));
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     }
 

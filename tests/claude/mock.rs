@@ -168,7 +168,11 @@ impl Mock {
                 json!({ "questions": [{ "question": "Which colour?", "header": "Colour", "multiSelect": false,
                     "options": [{ "label": "Red", "description": "r" }, { "label": "Blue", "description": "b" }] }] }),
             ),
-            _ => (json!({ "type": "text", "text": "" }), json!({ "type": "text_delta", "text": "mock answer" }), "end_turn"),
+            _ => (
+                json!({ "type": "text", "text": "" }),
+                json!({ "type": "text_delta", "text": "mock answer" }),
+                "end_turn",
+            ),
         };
         let mut message = whole(asked);
         message["content"] = json!([]);
@@ -225,7 +229,10 @@ fn limit(seconds: u64) -> Vec<(String, String)> {
 fn send(mut out: &TcpStream, status: u16, headers: &[(String, String)], body: &Value) -> Option<()> {
     let body = body.to_string();
     let more: String = headers.iter().map(|(key, value)| format!("{key}: {value}\r\n")).collect();
-    let head = format!("HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{more}\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{more}\r\n",
+        body.len()
+    );
     out.write_all(format!("{head}{body}").as_bytes()).and_then(|()| out.flush()).ok()
 }
 

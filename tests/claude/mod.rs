@@ -112,7 +112,11 @@ impl ClaudeLab {
         self.lab.wait_for(&format!("{name} to say that it is up"), || {
             let view = self.lab.view(name);
             let said = !matches!(view.sign.as_deref(), None | Some("started" | "output" | "session"));
-            if said && view.turn.as_deref() == Some("idle") { Ok(()) } else { Err(format!("{view:?}\n{}", self.screen(name))) }
+            if said && view.turn.as_deref() == Some("idle") {
+                Ok(())
+            } else {
+                Err(format!("{view:?}\n{}", self.screen(name)))
+            }
         });
     }
 

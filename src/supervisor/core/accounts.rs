@@ -267,7 +267,9 @@ impl Draft<'_> {
         // The stall clock starts anew: it stood still while the account was shut.
         l.life.last_sign = Some(now);
         l.life.stall = super::world::Stall::None;
-        if matches!(l.life.turn, Turn::Idle { .. } | Turn::Overloaded { .. } | Turn::Person { .. }) {
+        // Nothing is known of the turn of one that was found running, but for a refusal that is written down.
+        let refused = matches!(l.life.turn, Turn::Unknown) && l.record.go_on.is_some();
+        if refused || matches!(l.life.turn, Turn::Idle { .. } | Turn::Overloaded { .. } | Turn::Person { .. }) {
             self.say(name, text);
         }
     }
@@ -306,6 +308,10 @@ impl Draft<'_> {
             // It still has the old token in its environment.
             self.end(&candidate, StopWhy::Login);
         } else if up {
+            if let Some(l) = self.get_mut(&candidate) {
+                // A trial is decided by a turn, so there must be one.
+                l.record.go_on.get_or_insert_with(|| LIMIT_OVER.to_owned());
+            }
             self.go_on(&candidate, LIMIT_OVER);
         }
     }

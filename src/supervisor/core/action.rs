@@ -59,6 +59,8 @@ pub enum Action {
         /// What is done before.
         clearing: Clearing,
     },
+    /// Send the adapter's keys for what may be in the way.
+    ClearTheWay(LoopName),
     /// Look how large a transcript is and say [`super::Event::TranscriptSeen`].
     LookAtTranscript {
         /// Whose.

@@ -3,7 +3,7 @@
 use super::Draft;
 use super::action::Action;
 use super::stage::{Stage, StopWhy};
-use super::world::{HostStatus, Loop, Mode, Said, Stall, Turn, Wish};
+use super::world::{HostStatus, Loop, Mode, Said, Stall, Startup, Turn, Wish};
 use crate::supervisor::config::placeholders::render;
 use crate::supervisor::config::{LoopConfig, OnChange, OnPhase};
 use crate::supervisor::names::LoopName;
@@ -59,6 +59,7 @@ impl Draft<'_> {
         }
         self.settle_memory(name, &config);
         self.settle_attention(name, &config);
+        self.settle_dialog(name);
         if self.account_shut(name) {
             return;
         }
@@ -160,7 +161,15 @@ impl Draft<'_> {
     fn settle_idle(&mut self, name: &LoopName, config: &LoopConfig) {
         let Some(on_idle) = &config.on_idle else { return };
         let Some(l) = self.w.loops.get(name) else { return };
-        let Turn::Idle { since } = l.life.turn else { return };
+        let since = match l.life.turn {
+            Turn::Idle { since } => since,
+            // Found running by a new supervisor, and silent since: the end of its turn was told to the one before. If it
+            // works after all, it takes the text when its turn has ended.
+            Turn::Unknown if config.capabilities.acknowledges && l.life.startup == Startup::Ready => {
+                l.life.last_sign.unwrap_or(self.now)
+            }
+            _ => return,
+        };
         if self.w.global.drain.is_some() {
             return;
         }

@@ -112,7 +112,8 @@ impl Draft<'_> {
             }
             Signal::UsageLimit { resets_at, evidence } => {
                 life.turn = Turn::Idle { since: now };
-                // A dialog may be open now, and what was typed is lost.
+                // A dialog may open now, and what was typed is lost.
+                life.clear_at = Some(now.plus(super::talk::DIALOG_AFTER).boot);
                 life.clearing = Clearing::InTheWay;
                 life.typed = None;
                 let exact = life.window.filter(|at| *at > now.wall);

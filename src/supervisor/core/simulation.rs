@@ -249,9 +249,8 @@ fn comes_up(m: &mut Machine) {
     m.order(Request::PhaseSet { index: 0 });
     m.run(Duration::from_secs(5));
     m.order(Request::Start { which: Which::All });
-    let is_up = |m: &Machine| {
-        m.world.as_ref().is_some_and(|w| w.loops.values().all(|l| l.stage.kind() == StageKind::Up))
-    };
+    let is_up =
+        |m: &Machine| m.world.as_ref().is_some_and(|w| w.loops.values().all(|l| l.stage.kind() == StageKind::Up));
     // Two trials of five minutes, a stall ladder, an end after stop_timeout.
     for _ in 0..90 {
         if is_up(m) {

@@ -30,7 +30,24 @@ const BY_ITSELF: Duration = Duration::from_secs(8);
 /// The transcript is written a moment after the turn's end is told.
 const TRANSCRIPT_AFTER: Duration = Duration::from_secs(5);
 
+/// The dialog of a refusal opens a moment after it is told. While it is open, nothing else is told.
+pub(super) const DIALOG_AFTER: Duration = Duration::from_secs(2);
+
 impl Draft<'_> {
+    /// Closes the dialog that a refusal has opened: it waits for a person, eats what is typed, and hides the status line
+    /// that tells the exact reset. Done also while the account is shut.
+    pub(super) fn settle_dialog(&mut self, name: &LoopName) {
+        let Some(at) = self.w.loops.get(name).and_then(|l| l.life.clear_at) else { return };
+        if !self.due(at) {
+            return;
+        }
+        let Some(l) = self.get_mut(name) else { return };
+        l.life.clear_at = None;
+        if matches!(l.life.turn, Turn::Idle { .. }) {
+            self.push(Action::ClearTheWay(name.clone()));
+        }
+    }
+
     /// Types something into a loop's pane on the supervisor's own account.
     pub(super) fn say(&mut self, name: &LoopName, text: &str) {
         let acknowledges = self.config(name).is_some_and(|c| c.capabilities.acknowledges);
@@ -89,7 +106,9 @@ impl Draft<'_> {
                 let deadline = now.boot.saturating_add(millis(ACK_ANSWER));
                 self.w.waiters.push(Waiter { request, until: Until::Acknowledged(name.clone()), deadline });
             }
-            Ok(()) if busy => self.done(request, vec![format!("typed into {name}'s pane; it takes it when its turn lets it")]),
+            Ok(()) if busy => {
+                self.done(request, vec![format!("typed into {name}'s pane; it takes it when its turn lets it")])
+            }
             Ok(()) => self.done(request, vec![format!("typed into {name}'s pane")]),
             Err(why) => self.refuse(
                 request,
@@ -107,7 +126,11 @@ impl Draft<'_> {
         l.record.short_resumes = 0;
         l.life.undelivered = Said::No;
         let Some(typed) = l.life.typed.take() else { return };
-        self.answer_typed(&typed, |name| Response::Done { lines: vec![format!("{name} took it: its turn began")] }, name);
+        self.answer_typed(
+            &typed,
+            |name| Response::Done { lines: vec![format!("{name} took it: its turn began")] },
+            name,
+        );
     }
 
     fn answer_typed(&mut self, typed: &Typed, answer: impl FnOnce(&LoopName) -> Response, name: &LoopName) {
@@ -244,7 +267,10 @@ impl Draft<'_> {
     pub(super) fn end_when_ready(&mut self, name: &LoopName, why: StopWhy) {
         let Some(l) = self.get_mut(name) else { return };
         if l.life.end_when_ready.replace(why).is_none() {
-            let text = format!("to be ended because {}; it is being resumed, and a signal now could lose its session", why.text());
+            let text = format!(
+                "to be ended because {}; it is being resumed, and a signal now could lose its session",
+                why.text()
+            );
             self.journal(Some(name), "end-later", &text, json!({}), Some("ended when it is up".to_owned()));
         }
     }
@@ -302,10 +328,13 @@ impl Draft<'_> {
         let shown = path.display();
         let why = match size {
             None => format!("its turn ended and there is no transcript `{shown}`: this session cannot be resumed"),
-            Some(_) => format!("its turn ended and the transcript `{shown}` did not grow: this session cannot be resumed"),
+            Some(_) => {
+                format!("its turn ended and the transcript `{shown}` did not grow: this session cannot be resumed")
+            }
         };
         let evidence = json!({ "transcript": path, "size": size, "before": before });
-        let mend = "is the disk full, or a variable in its env files against it? The next death starts it afresh".to_owned();
+        let mend =
+            "is the disk full, or a variable in its env files against it? The next death starts it afresh".to_owned();
         self.journal(Some(name), "transcript", &why, evidence, Some(mend.clone()));
         self.notify("transcript", Some(name), format!("{name}: {why}"), mend);
     }

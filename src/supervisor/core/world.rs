@@ -475,6 +475,8 @@ pub struct Life {
     pub typed: Option<Typed>,
     /// A text that is typed when it can take one.
     pub kept: Option<String>,
+    /// A dialog that a refusal may have opened is closed then, in milliseconds since boot.
+    pub clear_at: Option<u64>,
     /// What the next text needs before it.
     pub clearing: Clearing,
     /// Whether the operator was told that texts do not reach it.
@@ -559,6 +561,7 @@ impl Life {
             ready_at: None,
             typed: None,
             kept: None,
+            clear_at: None,
             clearing: Clearing::Nothing,
             undelivered: Said::No,
             window: None,

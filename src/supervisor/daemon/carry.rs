@@ -65,6 +65,15 @@ impl Daemon {
                     self.queue.push_back(Event::NudgeSent { name, result: Err(why), request });
                 }
             }
+            Action::ClearTheWay(name) => {
+                let keys = self.config.loops.get(&name).map_or(&[][..], |c| c.adapter.clearing_keys());
+                if !keys.is_empty() {
+                    let purpose = Purpose::Nudge { name: name.clone(), request: None };
+                    if let Err(why) = self.tmux(&name, &tmux::send_keys(keys), purpose) {
+                        self.queue.push_back(Event::NudgeSent { name, result: Err(why), request: None });
+                    }
+                }
+            }
             Action::LookAtTranscript { name, epoch, path } => {
                 // One that cannot be looked at is as good as none: both are said to the operator.
                 let size = std::fs::metadata(&path).ok().map(|meta| meta.len());

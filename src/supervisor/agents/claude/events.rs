@@ -67,7 +67,8 @@ fn notification(kind: &str, message: &str) -> Vec<Signal> {
 /// The latest reset of the windows that are used up.
 fn window_full(event: &Value) -> Option<Signal> {
     let windows = event.get("rate_limits")?.as_object()?.values();
-    let full = |window: &&Value| window.get("used_percentage").and_then(Value::as_f64).is_some_and(|used| used >= 100.0);
+    let full =
+        |window: &&Value| window.get("used_percentage").and_then(Value::as_f64).is_some_and(|used| used >= 100.0);
     let reset = |window: &Value| window.get("resets_at").and_then(Value::as_f64).and_then(refusal::moment);
     windows.filter(full).filter_map(reset).max().map(|resets_at| Signal::WindowFull { resets_at })
 }
@@ -144,7 +145,8 @@ mod tests {
     #[test]
     fn what_is_not_known_or_makes_no_sense_fails_nothing() {
         assert_eq!(hook("SubagentStop", json!({})), [Signal::Alive]);
-        for event in [json!(null), json!("x"), json!([]), json!({ "rate_limits": 3 }), json!({ "hook_event_name": 7 })] {
+        for event in [json!(null), json!("x"), json!([]), json!({ "rate_limits": 3 }), json!({ "hook_event_name": 7 })]
+        {
             assert_eq!(of(event), []);
         }
     }

@@ -110,10 +110,7 @@ fn of_user(path: &str) -> Vec<(String, PathBuf)> {
 
 /// `~/.claude.json`, which moves into the folder when a variable names one.
 fn state_file() -> Vec<(String, PathBuf)> {
-    vec![
-        ("CLAUDE_CONFIG_DIR".to_owned(), ".claude.json".into()),
-        ("HOME".to_owned(), ".claude.json".into()),
-    ]
+    vec![("CLAUDE_CONFIG_DIR".to_owned(), ".claude.json".into()), ("HOME".to_owned(), ".claude.json".into())]
 }
 
 /// Answers to the dialogs of a first start.
@@ -139,7 +136,8 @@ fn seeds(workdir: &Path, args: &[String]) -> Vec<Seed> {
 /// The settings that `--settings` adds to the user's own.
 fn settings(hook: &str) -> Value {
     let of_hook = json!([{ "hooks": [{ "type": "command", "command": hook, "timeout": HOOK_TIMEOUT }] }]);
-    let hooks: serde_json::Map<String, Value> = HOOKS.iter().map(|name| ((*name).to_owned(), of_hook.clone())).collect();
+    let hooks: serde_json::Map<String, Value> =
+        HOOKS.iter().map(|name| ((*name).to_owned(), of_hook.clone())).collect();
     json!({ "hooks": hooks, "statusLine": { "type": "command", "command": hook } })
 }
 

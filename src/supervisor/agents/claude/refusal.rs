@@ -27,7 +27,17 @@ pub fn read(error: &str, text: &str, now: i64) -> Vec<Signal> {
         "authentication_failed" | "oauth_org_not_allowed" => vec![Signal::LoggedOut { evidence: evidence() }],
         // The text is what tells a plan's limit from a server that is short of room.
         "rate_limit" if says(&["not your usage limit", "temporarily limiting"]) => vec![Signal::Overloaded],
-        "rate_limit" if says(&["hit your", "limit reached", "usage limit", "session limit", "weekly limit", "extra usage", "quota"]) => {
+        "rate_limit"
+            if says(&[
+                "hit your",
+                "limit reached",
+                "usage limit",
+                "session limit",
+                "weekly limit",
+                "extra usage",
+                "quota",
+            ]) =>
+        {
             vec![Signal::UsageLimit { resets_at: resets_at(text, now), evidence: evidence() }]
         }
         "rate_limit" | "overloaded" | "server_error" | "unknown" | "" => vec![Signal::Overloaded],
@@ -145,7 +155,17 @@ fn weekday(word: &str) -> Option<Weekday> {
 
 fn month(word: &str) -> Option<i8> {
     let names = [
-        "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
+        "january",
+        "february",
+        "march",
+        "april",
+        "may",
+        "june",
+        "july",
+        "august",
+        "september",
+        "october",
+        "november",
         "december",
     ];
     let at = names.iter().position(|name| word == *name || word == &name[..3])?;
@@ -193,7 +213,9 @@ mod tests {
         assert_eq!(at("You've hit your session limit · resets 3:30pm (UTC)"), None, "a session is five hours");
         assert_eq!(at("weekly limit · resets Dec 24, 3pm (UTC)"), None);
         assert_eq!(at("Claude AI usage limit reached|1700000000"), None);
-        for text in ["", "resets", "resets soon", "resets 25pm (UTC)", "resets 3pm (Middle/Earth)", "resets 3pm (", "x|y"] {
+        for text in
+            ["", "resets", "resets soon", "resets 25pm (UTC)", "resets 3pm (Middle/Earth)", "resets 3pm (", "x|y"]
+        {
             assert_eq!(at(text), None, "{text}");
         }
     }
@@ -210,7 +232,9 @@ mod tests {
         let busy = "API Error: Server is temporarily limiting requests (not your usage limit) · rate limited";
         assert_eq!(of("rate_limit", busy), [Signal::Overloaded]);
         assert_eq!(of("overloaded", "Repeated 529 Overloaded errors"), [Signal::Overloaded]);
-        for (error, text) in [("billing_error", "x"), ("rate_limit", "Credit balance is too low"), ("rate_limit", "Spend limit reached")] {
+        for (error, text) in
+            [("billing_error", "x"), ("rate_limit", "Credit balance is too low"), ("rate_limit", "Spend limit reached")]
+        {
             assert!(matches!(&of(error, text)[..], [Signal::NeedsPerson { .. }]), "{error} {text}");
         }
     }
@@ -218,10 +242,7 @@ mod tests {
     #[test]
     fn a_lost_login_a_full_context_and_what_is_new_are_told() {
         let text = "Not logged in · Please run /login";
-        assert_eq!(
-            read("authentication_failed", text, NOW),
-            [Signal::LoggedOut { evidence: text.into() }]
-        );
+        assert_eq!(read("authentication_failed", text, NOW), [Signal::LoggedOut { evidence: text.into() }]);
         assert_eq!(read("invalid_request", "Prompt is too long", NOW), [Signal::TurnEnded, Signal::ContextFull]);
         assert!(matches!(&read("invalid_request", "bad", NOW)[..], [Signal::NeedsPerson { .. }]));
     }

@@ -87,7 +87,8 @@ fn seeds(name: &LoopName, launch: &Launch, env: &Variables) -> Vec<Finding> {
         }
     }
     if missing > 0 {
-        let text = format!("{name}: {missing} of {} answers to first-start dialogs are not there yet", launch.seeds.len());
+        let text =
+            format!("{name}: {missing} of {} answers to first-start dialogs are not there yet", launch.seeds.len());
         found.push(Finding::note(text, "the next start writes them"));
     } else if found.is_empty() && !launch.seeds.is_empty() {
         found.push(Finding::ok(format!("{name}: no first-start dialog is in its way")));
@@ -96,7 +97,9 @@ fn seeds(name: &LoopName, launch: &Launch, env: &Variables) -> Vec<Finding> {
 }
 
 fn runs(name: &LoopName, what: &str, argv: &[String], mend: String, workdir: &Path, env: &Variables) -> Finding {
-    let Some((program, args)) = argv.split_first() else { return Finding::wrong(format!("{name}: {what}: no program"), mend) };
+    let Some((program, args)) = argv.split_first() else {
+        return Finding::wrong(format!("{name}: {what}: no program"), mend);
+    };
     let mut command = Command::new(program);
     command.args(args).env_clear().envs(env).current_dir(workdir);
     match tool::said(tool::run(command, WITHIN)) {
@@ -122,7 +125,8 @@ fn hook(name: &LoopName, command: &str, env: &Variables, daemon: Daemon) -> Find
     match tool::said(tool::run(shell, WITHIN)) {
         Ok(said) if said.trim().is_empty() => Finding::ok(format!("{text} reach the supervisor (tried)")),
         Ok(said) | Err(said) => {
-            let mend = "is `supervisor` where it was when the loop was started? `supervisor restart` writes its path anew";
+            let mend =
+                "is `supervisor` where it was when the loop was started? `supervisor restart` writes its path anew";
             Finding::wrong(format!("{text} do not reach the supervisor: {}", said.trim()), mend)
         }
     }
@@ -130,7 +134,10 @@ fn hook(name: &LoopName, command: &str, env: &Variables, daemon: Daemon) -> Find
 
 fn folder(name: &LoopName, what: &str, path: Option<PathBuf>) -> Finding {
     let Some(path) = path else {
-        return Finding::wrong(format!("{name}: {what} have no place: HOME is not set"), "set `User=` in the unit, or HOME");
+        return Finding::wrong(
+            format!("{name}: {what} have no place: HOME is not set"),
+            "set `User=` in the unit, or HOME",
+        );
     };
     let there = path.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
     if accessat(CWD, there, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).is_ok() {

@@ -2,11 +2,11 @@
 
 use super::machine::{Hosts, Landing, Machine, Mood, Pane, Proc, Server, Storage};
 use crate::supervisor::agents::{Session, Signal};
+use crate::supervisor::control::protocol::Request;
 use crate::supervisor::core::action::{Action, How, Start};
 use crate::supervisor::core::event::{Caller, Event, HostFacts, NotStarted};
 use crate::supervisor::core::stage::Force;
 use crate::supervisor::core::world::DeathCause;
-use crate::supervisor::control::protocol::Request;
 use crate::supervisor::names::LoopName;
 use crate::support::process::ProcId;
 use std::time::Duration;
@@ -76,8 +76,9 @@ impl Machine {
                 }
             }
             Action::Nudge { name, text, request, .. } => self.type_in(name, text, request),
+            Action::ClearTheWay(_) => {}
             Action::LookAtTranscript { name, epoch, .. } => {
-                let size = self.rng.bool().then(|| self.now.boot);
+                let size = self.rng.bool().then_some(self.now.boot);
                 self.later(0, Event::TranscriptSeen { name, epoch, size });
             }
             Action::Sample(name, epoch) => {

@@ -7,8 +7,8 @@ use crate::supervisor::core::budget::BACKOFF_MAX;
 use crate::supervisor::core::event::Event;
 use crate::supervisor::core::holds::{Ends, Hold, HoldKind, holds, lasting};
 use crate::supervisor::core::stage::{Force, Stage};
-use crate::supervisor::core::world::{HostStatus, Loop, Mode, Probe, Said, Startup, Turn, Wish, World};
 use crate::supervisor::core::talk::{ACK_WAIT, READY_WITHIN};
+use crate::supervisor::core::world::{HostStatus, Loop, Mode, Probe, Said, Startup, Turn, Wish, World};
 use crate::supervisor::core::{decide, host::ABSENT_SAID};
 use crate::supervisor::names::LoopName;
 use crate::support::clock::{Now, millis};
@@ -120,7 +120,11 @@ fn told_of_new_holds(old: &World, new: &World, actions: &[Action]) {
 
 /// The next look is at `at` or before.
 fn wakes(world: &World, at: u64, what: &str) {
-    assert!(world.wake_at.is_some_and(|wake| wake <= at), "{what} is due at {at}, and the next look at {:?}", world.wake_at);
+    assert!(
+        world.wake_at.is_some_and(|wake| wake <= at),
+        "{what} is due at {at}, and the next look at {:?}",
+        world.wake_at
+    );
 }
 
 fn down(m: &Machine, world: &World, name: &LoopName, l: &Loop, actions: &[Action]) {
@@ -167,9 +171,10 @@ fn ends(m: &Machine, world: &World, name: &LoopName, l: &Loop, actions: &[Action
             HostStatus::Probing | HostStatus::Killed | HostStatus::Ready { .. } => {}
         },
         HoldKind::Needs if !lasts => {
-            let waits = world.config.loops[name].needs.iter().any(|need| {
-                matches!(world.needs[need].probe, Probe::InFlight { .. })
-            });
+            let waits = world.config.loops[name]
+                .needs
+                .iter()
+                .any(|need| matches!(world.needs[need].probe, Probe::InFlight { .. }));
             assert!(waits || world.wake_at.is_some_and(|at| at <= now.boot + 30_000), "{what} is not probed again");
         }
         HoldKind::Memory if !lasts => {
@@ -189,7 +194,10 @@ fn up(world: &World, name: &LoopName, l: &Loop, now: Now) {
         return;
     }
     let waits = l.life.end_when_ready.is_some();
-    assert!(waits || l.record.wish == Wish::Run && l.record.drained.is_none(), "{name} is up against the operator's will");
+    assert!(
+        waits || l.record.wish == Wish::Run && l.record.drained.is_none(),
+        "{name} is up against the operator's will"
+    );
     if !matches!(l.host.status, HostStatus::Ready { .. }) {
         return;
     }
@@ -234,7 +242,10 @@ pub(super) fn state(m: &Machine) {
     }
     if m.begun && !m.dirty {
         for (name, l) in &world.loops {
-            assert!(m.disk.records.get(name).is_none_or(|r| *r == l.record), "the record of {name} is not what is true");
+            assert!(
+                m.disk.records.get(name).is_none_or(|r| *r == l.record),
+                "the record of {name} is not what is true"
+            );
         }
         assert_eq!(m.disk.gate, world.gate, "the gate is not what is true");
         if world.phase_move.is_none() {
