@@ -175,7 +175,7 @@ fn status_and_the_other_lookers_work_without_a_supervisor() {
     assert_eq!(code(&explain), 0);
     assert!(text(&explain.stdout).contains("was never started"), "{}", text(&explain.stdout));
     let phase = run(dir.path(), &["phase", "show"]);
-    assert_eq!(text(&phase.stdout), format!("phase 0 of 0..1: {}/plan-1.md\n", dir.path().display()));
+    assert_eq!(text(&phase.stdout), format!("phase 0 (of 0 to 1): {}/plan-1.md\n", dir.path().display()));
     assert_eq!(text(&run(dir.path(), &["gate", "show"]).stdout), "phase 0: nothing is claimed\n");
     assert_eq!(text(&run(dir.path(), &["history"]).stdout), "nothing was decided yet\n");
     assert!(!dir.path().join("state").exists(), "a look changed something");
@@ -322,6 +322,7 @@ fn agents_that_outlived_their_supervisor_are_shown_as_unwatched_and_a_stopped_lo
         started: Now::read(),
         hash: String::new(),
         phase: Some(1),
+        turns: Default::default(),
         session: Session::Fresh { uuid: "u".into(), prompt: Prompt::Kickoff },
         told: None,
     });

@@ -34,7 +34,7 @@ fn two_hundred_kills_at_random_moments_lose_and_double_no_agent_and_no_phase() {
             lab.spawn_only();
         }
         // Often enough it gets to the end; mostly it is killed before, wherever it is then.
-        if random.u8(..) < 50 {
+        if random.u8(..) < 90 {
             lab.answers();
             for name in ["builder", "adversary"] {
                 lab.running(name);
@@ -57,7 +57,9 @@ fn two_hundred_kills_at_random_moments_lose_and_double_no_agent_and_no_phase() {
             // Nobody waits for the answer: the kill comes in between.
             let _ = ask_and_leave(&lab, r#"{"request":{"do":"phase-set","index":N}}"#, phase + 1);
         }
-        std::thread::sleep(Duration::from_millis(random.u64(0..=60)));
+        // Half of them within the deaths and starts that were caused just now, half of them while a new one begins.
+        let most = if random.bool() { 60 } else { 160 };
+        std::thread::sleep(Duration::from_millis(random.u64(0..=most)));
         lab.kill();
         assert_eq!(lab.doubles(), "", "kill {kill}");
     }
@@ -65,6 +67,7 @@ fn two_hundred_kills_at_random_moments_lose_and_double_no_agent_and_no_phase() {
     for name in ["builder", "adversary"] {
         let agent = lab.running(name);
         let starts = lab.starts(name);
+        eprintln!("{name}: {} agents", starts.len());
         assert!(starts.windows(2).all(|two| two[0].0 < two[1].0), "{name}: an epoch came twice: {starts:?}");
         let living = support::reaper::all(lab.path("").as_path())
             .into_iter()
@@ -124,6 +127,34 @@ fn an_agent_that_died_while_no_supervisor_ran_is_told_of_and_started_again() {
 }
 
 #[test]
+fn an_agent_whose_server_died_while_no_supervisor_ran_is_gone_before_the_next_one() {
+    let mut lab = Lab::start_with(&a_loop("builder", "deaf.sh", "stop_timeout = \"1s\"\n"));
+    let agent = lab.running("builder");
+    lab.kill();
+    let server = cc_ci::support::process::ProcId::of(agent.server).unwrap().unwrap();
+    cc_ci::support::process::send(server, Signal::KILL).unwrap();
+    lab.wait_for("its end", || when(!server.is_alive().unwrap(), "it lives"));
+    assert!(agent.is_alive(), "it died with its terminal: this tests nothing");
+    lab.start();
+    let after = lab.running_after("builder", agent.epoch);
+    assert!(!agent.is_alive());
+    assert_ne!(after.server, agent.server);
+    assert_eq!(lab.doubles(), "");
+}
+
+#[test]
+fn a_stopped_supervisor_goes_on_where_it_was() {
+    let lab = Lab::start_with(&a_loop("builder", "agent.sh", ""));
+    let agent = lab.running("builder");
+    lab.signal(Signal::STOP);
+    agent.signal(Signal::KILL);
+    lab.wait_for("its end", || when(!agent.is_alive(), "it lives"));
+    lab.signal(Signal::CONT);
+    lab.running_after("builder", agent.epoch);
+    assert_eq!(lab.doubles(), "");
+}
+
+#[test]
 fn an_operators_stop_outlives_the_supervisor() {
     let tables = format!("{}{}", a_loop("builder", "agent.sh", ""), a_loop("adversary", "agent.sh", ""));
     let mut lab = Lab::start_with(&tables);
@@ -164,6 +195,25 @@ fn a_second_supervisor_on_the_same_state_refuses_and_names_the_first() {
     assert!(said.contains(&format!("another supervisor (pid {})", lab.daemon_pid())), "{said}");
     assert_eq!(lab.running("builder"), agent);
     assert_eq!(lab.starts("builder").len(), 1);
+}
+
+#[test]
+fn a_lock_that_a_child_of_a_dead_supervisor_still_holds_is_waited_for() {
+    let mut lab = Lab::start_with(&a_loop("builder", "agent.sh", ""));
+    let agent = lab.running("builder");
+    lab.kill();
+    // As between a fork and its exec, only longer; the file names the killed one.
+    let lock = lab.state("supervisor.lock");
+    let mut holder = std::process::Command::new("flock")
+        .arg(&lock)
+        .args(["sh", "-c"])
+        .arg(format!("echo >{}; sleep 0.5", lab.path("locked").display()))
+        .spawn()
+        .unwrap();
+    lab.wait_for("the lock to be held", || when(lab.path("locked").exists(), "not yet"));
+    lab.start();
+    assert_eq!(lab.running("builder"), agent);
+    holder.wait().unwrap();
 }
 
 #[test]

@@ -52,7 +52,7 @@ impl Leftovers<'_> {
         let mut set = BTreeSet::new();
         if let Some(server) = self.living_server()? {
             for id in tree::descendants(server.pid)? {
-                if !self.is_pipe(id.pid, server.pid)? {
+                if !is_pipe(self.name, id.pid, server.pid)? {
                     set.insert(id);
                 }
             }
@@ -141,22 +141,25 @@ impl Leftovers<'_> {
             _ => Ok(None),
         }
     }
+}
 
-    /// The log's pipe is a direct child of the server: `sh -c 'CC_CI_PIPE=NAME exec cat >>LOG'`, then `cat` with that
-    /// variable.
-    fn is_pipe(&self, pid: i32, server: i32) -> io::Result<bool> {
-        if tree::parent(pid)? != Some(server) {
-            return Ok(false);
-        }
-        let mark = format!("{PIPE_VAR}={}", self.name);
-        let environ = tree::environ(pid)?.unwrap_or_default();
-        if environ.split(|b| *b == 0).any(|var| var == mark.as_bytes()) {
-            return Ok(true);
-        }
-        let start = format!("{mark} exec cat >>");
-        let command = tree::cmdline(pid)?;
-        Ok(command.split(|b| *b == 0).nth(2).is_some_and(|script| script.starts_with(start.as_bytes())))
+/// Whether `pid` writes the loop's log: a direct child of its server, `sh -c 'CC_CI_PIPE=NAME exec cat >>LOG'`, then `cat`
+/// with that variable.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn is_pipe(name: &LoopName, pid: i32, server: i32) -> io::Result<bool> {
+    if tree::parent(pid)? != Some(server) {
+        return Ok(false);
     }
+    let mark = format!("{PIPE_VAR}={name}");
+    let environ = tree::environ(pid)?.unwrap_or_default();
+    if environ.split(|b| *b == 0).any(|var| var == mark.as_bytes()) {
+        return Ok(true);
+    }
+    let start = format!("{mark} exec cat >>");
+    let command = tree::cmdline(pid)?;
+    Ok(command.split(|b| *b == 0).nth(2).is_some_and(|script| script.starts_with(start.as_bytes())))
 }
 
 impl Round {

@@ -12,6 +12,7 @@ pub mod journal;
 pub mod launch;
 pub mod leftovers;
 pub mod names;
+pub mod needs;
 pub mod pane_log;
 pub mod phase_file;
 pub mod seeds;

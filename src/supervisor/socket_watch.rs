@@ -24,7 +24,8 @@ pub enum SocketEvent {
 pub struct SocketWatch {
     inotify: OwnedFd,
     root: PathBuf,
-    root_watch: i32,
+    /// `None` once the folder itself was removed, until [`SocketWatch::mend`].
+    root_watch: Option<i32>,
     folders: BTreeMap<i32, LoopName>,
     /// Events that were found by looking, before the kernel told any.
     found: Vec<(LoopName, SocketEvent)>,
@@ -47,12 +48,29 @@ impl SocketWatch {
         let root = sessions_dir(runtime_dir);
         super::session::make_private_dir(&root)?;
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        let wanted = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
-        let root_watch = inotify::add_watch(&inotify, &root, wanted)
-            .map_err(|e| io::Error::new(e.kind(), format!("watch folder `{}`: {e}", root.display())))?;
-        let mut watch = Self { inotify, root, root_watch, folders: BTreeMap::new(), found: Vec::new() };
-        watch.look()?;
+        let mut watch = Self { inotify, root, root_watch: None, folders: BTreeMap::new(), found: Vec::new() };
+        watch.watch_root()?;
         Ok(watch)
+    }
+
+    /// Makes and watches the folder again if somebody removed it; what is in it by then.
+    ///
+    /// # Errors
+    /// When it cannot be made or watched; try again later.
+    pub fn mend(&mut self) -> io::Result<Vec<(LoopName, SocketEvent)>> {
+        if self.root_watch.is_none() {
+            super::session::make_private_dir(&self.root)?;
+            self.watch_root()?;
+        }
+        Ok(std::mem::take(&mut self.found))
+    }
+
+    fn watch_root(&mut self) -> io::Result<()> {
+        let wanted = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
+        let watch = inotify::add_watch(&self.inotify, &self.root, wanted)
+            .map_err(|e| io::Error::new(e.kind(), format!("watch folder `{}`: {e}", self.root.display())))?;
+        self.root_watch = Some(watch);
+        self.look()
     }
 
     /// What happened since the last call, in order; empty when nothing did. Several events of one loop can come at once,
@@ -73,6 +91,12 @@ impl SocketWatch {
                     }
                     self.folders.clear();
                     self.look()?;
+                }
+                Raw::RootGone => {
+                    self.root_watch = None;
+                    told.extend(
+                        std::mem::take(&mut self.folders).into_values().map(|name| (name, SocketEvent::Removed)),
+                    );
                 }
                 Raw::Folder(name) => self.watch_folder(&name)?,
                 Raw::Socket(watch, event) => {
@@ -102,7 +126,9 @@ impl SocketWatch {
             let flags = event.events();
             if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
                 events.push(Raw::Overflow);
-            } else if event.wd() == self.root_watch {
+            } else if Some(event.wd()) == self.root_watch && flags.contains(ReadFlags::IGNORED) {
+                events.push(Raw::RootGone);
+            } else if Some(event.wd()) == self.root_watch {
                 // What is no loop's name was not made by us.
                 events.extend(file.parse().ok().map(Raw::Folder));
             } else if flags.contains(ReadFlags::IGNORED) {
@@ -151,6 +177,7 @@ impl SocketWatch {
 
 enum Raw {
     Overflow,
+    RootGone,
     Folder(LoopName),
     Socket(i32, SocketEvent),
     FolderGone(i32),
@@ -189,6 +216,21 @@ mod tests {
         let told = events(&mut watch);
         assert_eq!(told.last(), Some(&("late".to_owned(), SocketEvent::Removed)));
         drop((listener, another));
+    }
+
+    #[test]
+    fn a_removed_folder_is_made_and_watched_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = sessions_dir(dir.path()).join("builder").join(SOCKET);
+        std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+        let mut watch = SocketWatch::new(dir.path()).unwrap();
+        assert_eq!(watch.mend().unwrap(), []);
+        std::fs::remove_dir_all(sessions_dir(dir.path())).unwrap();
+        assert_eq!(events(&mut watch), [("builder".to_owned(), SocketEvent::Removed)]);
+        assert_eq!(watch.mend().unwrap(), []);
+        std::fs::create_dir(socket.parent().unwrap()).unwrap();
+        let _listener = UnixListener::bind(socket).unwrap();
+        assert_eq!(events(&mut watch), [("builder".to_owned(), SocketEvent::Appeared)]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use super::names::LoopName;
 use crate::support::durable::{DurableError, Read, create_folder, inspect_json, read_json, sweep, write_json};
+use crate::support::process::ProcId;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::Serialize;
@@ -11,9 +12,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The version of every record; a change that an older supervisor would misread raises it.
 const VERSION: u64 = 1;
+
+/// A child that a killed supervisor had just forked holds its lock until it is exec'd, which is a matter of
+/// milliseconds; while the recorded supervisor is dead, the lock is waited for this long.
+const CHILD_OF_DEAD: Duration = Duration::from_secs(2);
 
 const LOOP: &str = "loop";
 const GLOBAL: &str = "global";
@@ -211,10 +217,16 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     let failed = |doing| move |cause: io::Error| DurableError::io(doing, path, cause);
     let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o640).open(path);
     let file = opened.map_err(failed("opening the lock"))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => return Err(StoreError::Locked { path: path.to_owned(), pid: read_pid(path)? }),
-        Err(cause) => return Err(failed("locking")(cause.into()).into()),
+    let begun = Instant::now();
+    while let Err(cause) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        if cause != Errno::WOULDBLOCK {
+            return Err(failed("locking")(cause.into()).into());
+        }
+        let pid = read_pid(path)?;
+        if begun.elapsed() >= CHILD_OF_DEAD || pid.is_none_or(is_alive) {
+            return Err(StoreError::Locked { path: path.to_owned(), pid });
+        }
+        std::thread::sleep(CHILD_OF_DEAD / 100);
     }
     // Fixed width and no truncation, so that a full disk does not matter once the file has a block. The lock guards;
     // the pid only makes a message better, so it is no reason not to start.
@@ -222,6 +234,12 @@ fn lock(path: &Path) -> Result<File, StoreError> {
         tracing::warn!("writing the pid to `{}`: {cause}", path.display());
     }
     Ok(file)
+}
+
+/// Whether there is such a process, for all that can be told.
+fn is_alive(pid: u32) -> bool {
+    let look = |pid| ProcId::of(pid)?.map_or(Ok(false), |id| id.is_alive());
+    i32::try_from(pid).is_ok_and(|pid| look(pid).unwrap_or(true))
 }
 
 /// `None` when the file has no number, which a full disk can cause.

@@ -80,8 +80,10 @@ impl Host {
         let mut watch = SocketWatch::new(&dir.path().join("run")).unwrap();
         let mut command = session_command(dir.path(), &name);
         more(&mut command);
-        let child = session::spawn(command, &dir.path().join("host.log")).unwrap();
-        let server = ProcId::of(cc_ci::support::process::pid_of(&child)).unwrap().unwrap();
+        let mut child = session::spawn(command, &dir.path().join("host.log")).unwrap();
+        let Some(server) = ProcId::of(cc_ci::support::process::pid_of(&child)).unwrap() else {
+            panic!("the host ended: {:?} {}", child.wait(), read(&dir.path().join("host.log")));
+        };
         let told = await_event(&mut watch);
         assert_eq!(told, [(name.clone(), SocketEvent::Appeared)], "host log: {}", read(&dir.path().join("host.log")));
         let host = Self { dir, name, server, watch, child };

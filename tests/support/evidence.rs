@@ -1,6 +1,7 @@
 //! What a laboratory has to show: starts, doubles, notifications, the journal; all of it when a test fails.
 
 use super::{Lab, read};
+use cc_ci::support::process::tree;
 use serde_json::Value;
 use std::path::Path;
 
@@ -58,6 +59,21 @@ impl Lab {
         self.wait_for(&format!("the decision {decision} of {name:?}"), || {
             self.decisions(decision, name).pop().ok_or("not journalled")
         })
+    }
+
+    /// Waits until the loop's log has no pipe any more.
+    #[track_caller]
+    pub fn await_pipe_end(&self, name: &str, server: i32) {
+        let mark = format!("{}={name}", cc_ci::supervisor::tmux::PIPE_VAR);
+        self.wait_for("the end of the log's pipe", || {
+            let pipes = tree::children(server).unwrap().into_iter().filter(|id| {
+                let environ = tree::environ(id.pid).ok().flatten().unwrap_or_default();
+                environ.split(|b| *b == 0).any(|var| var == mark.as_bytes())
+            });
+            let pipes: Vec<_> = pipes.collect();
+            let told = self.decisions("log-pipe-closed", Some(name)).len();
+            if pipes.is_empty() || told > 0 { Ok(()) } else { Err(pipes) }
+        });
     }
 
     pub fn stderr(&self) -> String {

@@ -2,6 +2,7 @@
 //! starts, kills and asks the daemon, waits for what is to come, and ends every process that came of it.
 
 #![allow(dead_code, clippy::unwrap_used, reason = "a test kit, of which each test binary uses a part")]
+#![allow(clippy::result_large_err, reason = "what was seen last is shown whole when a wait fails")]
 
 pub mod evidence;
 pub mod reaper;
@@ -179,6 +180,16 @@ impl Lab {
         }
     }
 
+    /// Runs another verb of the binary as the operator; its exit code and all that it said.
+    pub fn cli(&self, args: &[&str]) -> (i32, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_supervisor"));
+        command.args(args).arg("--config").arg(self.config()).stdin(Stdio::null());
+        command.env_clear().env("PATH", std::env::var("PATH").unwrap()).env("HOME", self.path("home"));
+        let out = command.current_dir(self.dir.path()).output().unwrap();
+        let said = [out.stdout, out.stderr].concat();
+        (out.status.code().unwrap_or(-1), String::from_utf8_lossy(&said).into_owned())
+    }
+
     pub fn daemon_pid(&self) -> i32 {
         i32::try_from(self.daemon.as_ref().unwrap().id()).unwrap()
     }
@@ -320,7 +331,7 @@ impl Lab {
         self.wait_for(&format!("{name} to be held: {what}"), || {
             let view = self.view(name);
             let held = view.state == "held" && view.holds.iter().any(|hold| hold.what.contains(what));
-            if held { Ok(view) } else { Err(view) }
+            if held { Ok(view) } else { Err(Box::new(view)) }
         })
     }
 }

@@ -14,7 +14,7 @@ echo "start $CC_CI_EPOCH $$" >>"@dir@/starts.$CC_CI_LOOP"
 /// Writes down what it is told. `exit N` ends it; `out TEXT` and `run COMMAND` do that.
 const LISTEN: &str = r#"
 while IFS= read -r line; do
-  echo "$line" >>"@dir@/said.$CC_CI_LOOP"
+  printf '%s\n' "$line" >>"@dir@/said.$CC_CI_LOOP"
   case $line in
     "exit "*) exit "${line#exit }" ;;
     "run "*) eval "${line#run }" ;;
@@ -22,7 +22,7 @@ while IFS= read -r line; do
 done
 "#;
 
-const SCRIPTS: [(&str, &str); 6] = [
+const SCRIPTS: [(&str, &str); 5] = [
     // The usual one.
     ("agent.sh", ""),
     // Does not end for a terminal that hung up, nor when told to.
@@ -37,8 +37,6 @@ const SCRIPTS: [(&str, &str); 6] = [
         "(trap '' HUP TERM; exec sleep 100000) & echo $! >>'@dir@/children'\n\
          (env -i setsid sh -c 'echo $$ >>@dir@/children; exec sleep 100000' </dev/null >/dev/null 2>&1 &)\n",
     ),
-    // Nothing but the end of the terminal ends its listening: what it is told it does not hear.
-    ("silent.sh", "exec 9>&-\n"),
 ];
 
 /// The command of a loop, as TOML.
@@ -57,10 +55,12 @@ pub const PHASES: &str =
 
 pub fn write_all(dir: &Path) {
     for (name, more) in SCRIPTS {
-        write(dir, name, &format!("{BIRTH}{more}{LISTEN}"));
+        // A deaf one outlives its terminal, of which `read` hears all the same.
+        let end = if name.contains("deaf") { "exec sleep 100000\n" } else { "" };
+        write(dir, name, &format!("{BIRTH}{more}{LISTEN}{end}"));
     }
     // One line, in one write, so that two at once do not mix.
-    write(dir, "notify.sh", "line=$(cat); echo \"$line\" >>@dir@/notified\n");
+    write(dir, "notify.sh", "line=$(cat); printf '%s\\n' \"$line\" >>@dir@/notified\n");
 }
 
 /// A script with `@dir@` filled in.

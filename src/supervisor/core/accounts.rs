@@ -268,7 +268,7 @@ impl Draft<'_> {
         l.life.last_sign = Some(now);
         l.life.stall = super::world::Stall::None;
         // Nothing is known of the turn of one that was found running, but for a refusal that is written down.
-        let refused = matches!(l.life.turn, Turn::Unknown) && l.record.go_on.is_some();
+        let refused = l.life.startup == super::world::Startup::Found && l.record.go_on.is_some();
         if refused || matches!(l.life.turn, Turn::Idle { .. } | Turn::Overloaded { .. } | Turn::Person { .. }) {
             self.say(name, text);
         }

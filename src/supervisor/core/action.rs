@@ -16,7 +16,9 @@ use std::path::PathBuf;
 pub enum Action {
     /// The decision changed the world to this; what of it must survive is saved by the actions that follow.
     Become(Box<super::world::World>),
-    /// Make this durable. A [`Action::Start`] or [`Action::Reply`] behind it must not happen if it fails.
+    /// Make this durable. A [`Action::Start`] or [`Action::Reply`] behind it must not happen if it fails. What an earlier
+    /// decision could not save is saved first: a request that failed half-way has left records that say more than the
+    /// world, and the next one, which finds nothing to change, would promise what a crash takes back.
     SaveLoop(LoopName, Box<LoopRecord>),
     /// Likewise.
     SaveGlobal(Box<GlobalRecord>),
@@ -100,6 +102,13 @@ pub enum Clearing {
     Nothing,
     /// The adapter's keys for what may be in the way.
     InTheWay,
+}
+
+impl Action {
+    /// Whether it makes something durable.
+    pub fn is_save(&self) -> bool {
+        matches!(self, Self::SaveLoop(..) | Self::SaveGlobal(_) | Self::SaveGate(_))
+    }
 }
 
 /// How to look for a tmux server.

@@ -4,7 +4,7 @@ use super::Draft;
 use super::action::{Action, How};
 use super::event::HostFacts;
 use super::stage::Stage;
-use super::world::{AgentRecord, Life, LoopRecord, NextSession};
+use super::world::{AgentRecord, Life, LoopRecord, NextSession, Turn, Turns};
 use crate::supervisor::agents::{Prompt, Session};
 use crate::supervisor::names::LoopName;
 use serde_json::json;
@@ -87,14 +87,19 @@ impl Draft<'_> {
             // Not known: shown as an older definition, which a restart mends.
             hash: String::new(),
             phase: None,
+            turns: Turns::Untold,
             session: Session::Fresh { uuid: l.record.session.clone().unwrap_or_default(), prompt: Prompt::Kickoff },
             told: None,
         });
         agent.process = Some(process);
         let told = agent.told.take();
-        l.record.agent = Some(agent);
         // What it said of itself before, it said to an earlier supervisor.
-        l.life = Life { startup: super::world::Startup::Ready, ..Life::new(now, "found running") };
+        l.life = Life { startup: super::world::Startup::Found, ..Life::new(now, "found running") };
+        // Where it is in its turn was lost with the earlier supervisor: nothing may cut it.
+        if agent.turns == Turns::Told {
+            l.life.turn = Turn::Busy { since: now };
+        }
+        l.record.agent = Some(agent);
         self.enter(name, Stage::Up { since: now });
         self.journal(
             Some(name),
@@ -162,6 +167,7 @@ impl Draft<'_> {
             // What it was doing is over, also for a drain that waits for its turn's end.
             l.life = Life { last_sign: None, ..Life::new(now, "ended") };
             l.record.session = Some(session_uuid(&agent.session));
+            l.record.session_phase = agent.phase;
             l.record.next_session = match told {
                 Some(super::stage::StopWhy::ContextFull) => NextSession::Handoff,
                 Some(super::stage::StopWhy::Phase | super::stage::StopWhy::PlanComplete) => NextSession::Kickoff,

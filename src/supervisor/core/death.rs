@@ -13,7 +13,7 @@ use serde_json::json;
 use std::time::Duration;
 
 /// A resumed agent that dies within this and never said that it is ready could not be resumed: the next one is fresh.
-const RESUME_GRACE: Duration = Duration::from_secs(20);
+pub(super) const RESUME_GRACE: Duration = Duration::from_secs(20);
 /// So many resumed agents in a row that die within that time, without taking a prompt, make the session the suspect.
 const SHORT_RESUMES: u32 = 3;
 
@@ -83,6 +83,7 @@ impl Draft<'_> {
         // has a session that is as good as before.
         let refused = !ready && matches!(cause, DeathCause::Exited { .. });
         let lost = short && (refused || l.record.short_resumes >= SHORT_RESUMES);
+        l.record.session_phase = agent.phase;
         l.record.next_session = match told {
             Some(StopWhy::ContextFull) => NextSession::Handoff,
             Some(StopWhy::Phase | StopWhy::PlanComplete) => NextSession::Kickoff,

@@ -1,13 +1,15 @@
 //! Bringing every loop to a safe point and holding it there.
 //!
 //! Safe is: its turn has ended, its clone is clean, its last commit is pushed, and no claim is open. A claim that waits
-//! for its verdict keeps both sides from being safe: the verifier must live to judge it.
+//! for its verdict keeps both sides from being safe: the verifier must live to judge it. For the same reason the verifier
+//! is held last: whoever may claim until its own turn has ended needs somebody to judge that claim.
 
 use super::Draft;
 use super::action::Action;
 use super::gates::GateState;
 use super::stage::{Stage, StageKind, StopWhy};
 use super::world::{Drain, RequestId, Safety, Until, Waiter, Wish};
+use crate::supervisor::config::Role;
 use crate::supervisor::control::protocol::Refusal;
 use crate::supervisor::names::LoopName;
 use crate::support::clock::millis;
@@ -104,16 +106,25 @@ impl Draft<'_> {
         self.w.loops.iter().filter(|(name, _)| !self.drained(name)).map(open).collect()
     }
 
+    /// Whether this loop would be missed by one that can still claim.
+    fn may_have_to_judge(&self, name: &LoopName) -> bool {
+        let verifies = self.w.config.loops.get(name).is_some_and(|c| c.role == Some(Role::Verifies));
+        let claims = self.w.phase.is_some() && !self.w.complete();
+        verifies && claims && self.by_role(Role::Claims).iter().any(|claimer| !self.drained(claimer))
+    }
+
     fn drain_one(&mut self, name: &LoopName) {
         if self.drained(name) {
             return;
         }
+        let may_have_to_judge = self.may_have_to_judge(name);
         let claim_open = matches!(self.w.gate.state, GateState::Claimed { .. });
         let takes_part = self.w.config.loops.get(name).is_some_and(|c| c.role.is_some());
         let Some(l) = self.get_mut(name) else { return };
         let waits_for = match l.stage {
             Stage::Up { .. } if !l.life.turn.is_over() => Some("its turn has not ended"),
             Stage::Up { .. } | Stage::Down { .. } if claim_open && takes_part => Some("a claim waits for its verdict"),
+            Stage::Up { .. } if may_have_to_judge => Some("who claims is not at a safe point yet"),
             Stage::Up { .. } | Stage::Down { .. } => None,
             _ => return,
         };
@@ -158,5 +169,92 @@ impl Draft<'_> {
                 self.end(name, StopWhy::Drain);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::{Caller, Event};
+    use super::super::world::{LoopRecord, Turn, World};
+    use super::super::{decide, first_world};
+    use super::*;
+    use crate::supervisor::config;
+    use crate::supervisor::control::protocol::Request;
+    use crate::support::clock::Now;
+    use crate::support::process::BootId;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    const CONFIG: &str = r#"
+        workspace = "/w"
+        [phases]
+        plans = ["plan.md"]
+        [loops.builder]
+        agent = "command"
+        command = ["b"]
+        workdir = "b"
+        role = "claims"
+        [loops.adversary]
+        agent = "command"
+        command = ["a"]
+        workdir = "a"
+        role = "verifies"
+    "#;
+
+    fn now(boot: u64) -> Now {
+        Now { wall: 1_000_000 + i64::try_from(boot).unwrap(), boot: 1_000_000 + boot }
+    }
+
+    fn name(text: &str) -> LoopName {
+        text.parse().unwrap()
+    }
+
+    fn up(turn: Turn) -> World {
+        let config = Arc::new(config::read(CONFIG, Path::new("/x.toml")).unwrap().config);
+        let boot = BootId::read().unwrap();
+        let record = |_: &LoopName| Some(LoopRecord::new(boot.clone()));
+        let mut world = first_world(config, boot.clone(), 1, now(0), record, Default::default(), Default::default());
+        for l in world.loops.values_mut() {
+            l.stage = Stage::Up { since: now(0) };
+            l.life.turn = Turn::Idle { since: now(0) };
+        }
+        world.loops.get_mut(&name("builder")).unwrap().life.turn = turn;
+        world
+    }
+
+    /// Whose clones are looked at next, and the world after that.
+    fn looked_at(world: &World, event: Event, at: u64) -> (Vec<String>, World) {
+        let actions = decide(world, event, now(at));
+        let names = actions.iter().filter_map(|a| match a {
+            Action::ReadSafety(name) => Some(name.to_string()),
+            _ => None,
+        });
+        let Some(Action::Become(next)) = actions.first() else { panic!("{actions:?}") };
+        (names.collect(), (**next).clone())
+    }
+
+    fn drain() -> Event {
+        let what = Request::Drain { timeout_ms: 60_000 };
+        Event::Asked { request: 1, caller: Caller::Operator { names: None, epoch: None }, what }
+    }
+
+    #[test]
+    fn the_verifier_is_held_after_all_who_may_still_claim() {
+        let (looked, mut world) = looked_at(&up(Turn::Busy { since: now(0) }), drain(), 1);
+        assert_eq!(looked, Vec::<String>::new(), "the builder is in its turn and may claim at its end");
+        let why = world.loops[&name("adversary")].unsafe_because.as_deref();
+        assert_eq!(why, Some("who claims is not at a safe point yet"));
+
+        let builder = world.loops.get_mut(&name("builder")).unwrap();
+        builder.record.drained = Some(now(2));
+        builder.stage = Stage::Down { since: now(2) };
+        let (looked, _) = looked_at(&world, Event::Tick, 3);
+        assert_eq!(looked, ["adversary"]);
+    }
+
+    #[test]
+    fn a_claimer_waits_for_no_verifier() {
+        let (looked, _) = looked_at(&up(Turn::Idle { since: now(0) }), drain(), 1);
+        assert_eq!(looked, ["builder"]);
     }
 }

@@ -91,6 +91,13 @@ pub enum Event {
         /// What, and why not.
         what: String,
     },
+    /// Some of a loop cannot be stopped in place.
+    FreezeStuck {
+        /// Whose.
+        name: LoopName,
+        /// What, and why not.
+        what: String,
+    },
     /// State that had to be made durable was, or was not.
     StateWritten(Result<(), String>),
     /// The pane's output no longer reaches the log.

@@ -2,10 +2,11 @@
 
 use super::Draft;
 use super::action::Action;
+use super::death::RESUME_GRACE;
 use super::event::Caller;
-use super::stage::StageKind;
-use super::world::{PhaseMove, RequestId};
-use crate::supervisor::config::{AdvanceOn, OnPhase, Role};
+use super::stage::{Stage, StageKind};
+use super::world::{PhaseMove, RequestId, Turn};
+use crate::supervisor::config::{AdvanceOn, LoopConfig, OnPhase, Role};
 use crate::supervisor::control::protocol::{Refusal, Response};
 use crate::supervisor::names::LoopName;
 use crate::support::units::short_duration;
@@ -131,7 +132,6 @@ impl Draft<'_> {
                     self.notify("complete", None, what, "loops that follow phases are held".to_owned());
                 } else {
                     self.notify("phase", None, what, format!("moved by {}", moved.by));
-                    self.tell_new_phase();
                 }
                 if let Some(request) = moved.request {
                     self.reply(request, Response::Phase(view));
@@ -140,23 +140,36 @@ impl Draft<'_> {
         }
     }
 
-    fn tell_new_phase(&mut self) {
-        let plan = super::view::phase_view(&self.w).plan.unwrap_or_default();
-        let index = self.w.phase.unwrap_or(0);
-        let names: Vec<LoopName> = self
-            .w
-            .config
-            .loops
-            .iter()
-            .filter(|(_, c)| c.follows_phases && c.on_phase == OnPhase::Nudge)
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in names {
-            if let Some(agent) = self.get_mut(&name).and_then(|l| l.record.agent.as_mut()) {
-                agent.phase = Some(index);
-            }
-            self.say_if_up(&name, &format!("Phase {index} begins. Its plan: {plan}"));
+    /// Tells an agent of a phase that it does not know of yet, also one that was down, shut or adopted when it moved.
+    pub(super) fn settle_phase(&mut self, name: &LoopName, config: &LoopConfig) {
+        if !config.follows_phases || config.on_phase != OnPhase::Nudge || self.w.complete() {
+            return;
         }
+        let current = self.w.phase;
+        let Some(l) = self.w.loops.get(name) else { return };
+        let (Stage::Up { since }, Some(agent)) = (&l.stage, &l.record.agent) else { return };
+        // An agent of which the phase is not known, such as one found with only its epoch, is left alone.
+        if agent.phase.is_none() || agent.phase == current {
+            return;
+        }
+        match l.life.turn {
+            // A text typed now would answer what it asks a person.
+            Turn::Person { .. } => return,
+            // One that tells nothing is up after its grace at the latest.
+            Turn::Unknown => {
+                let at = since.plus(RESUME_GRACE).boot;
+                if !self.due(at) {
+                    return;
+                }
+            }
+            Turn::Busy { .. } | Turn::Tool { .. } | Turn::Idle { .. } | Turn::Overloaded { .. } => {}
+        }
+        if let Some(agent) = self.get_mut(name).and_then(|l| l.record.agent.as_mut()) {
+            agent.phase = current;
+        }
+        let view = super::view::phase_view(&self.w);
+        let (index, plan) = (view.index.unwrap_or(0), view.plan.unwrap_or_default());
+        self.say(name, &format!("Phase {index} begins. Its plan: {plan}"));
     }
 
     fn say_if_up(&mut self, name: &LoopName, text: &str) {
@@ -200,7 +213,7 @@ impl Draft<'_> {
     // ---- gates ----
 
     /// The loops of a role.
-    fn by_role(&self, role: Role) -> Vec<LoopName> {
+    pub(super) fn by_role(&self, role: Role) -> Vec<LoopName> {
         self.w.config.loops.iter().filter(|(_, c)| c.role == Some(role)).map(|(n, _)| n.clone()).collect()
     }
 

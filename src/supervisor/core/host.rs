@@ -85,6 +85,10 @@ impl Draft<'_> {
             Some(Stage::Dying { told, .. }) => *told,
             _ => None,
         };
+        // A start on its way may reach the next server instead.
+        if self.w.loops.get(name).is_some_and(|l| l.stage.kind() == StageKind::Starting) {
+            self.given_up(name);
+        }
         self.ended_without_crash(name, told);
         self.clear(name);
     }

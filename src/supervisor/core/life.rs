@@ -64,6 +64,7 @@ impl Draft<'_> {
             return;
         }
         self.settle_transcript(name);
+        self.settle_phase(name, &config);
         self.settle_overload(name);
         self.settle_idle(name, &config);
         self.settle_stall(name, &config);
@@ -165,7 +166,7 @@ impl Draft<'_> {
             Turn::Idle { since } => since,
             // Found running by a new supervisor, and silent since: the end of its turn was told to the one before. If it
             // works after all, it takes the text when its turn has ended.
-            Turn::Unknown if config.capabilities.acknowledges && l.life.startup == Startup::Ready => {
+            _ if config.capabilities.acknowledges && l.life.startup == Startup::Found => {
                 l.life.last_sign.unwrap_or(self.now)
             }
             _ => return,

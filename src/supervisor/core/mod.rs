@@ -107,6 +107,11 @@ impl<'a> Draft<'a> {
             Event::DeathRead { name, epoch, cause, piped } => self.death_read(&name, epoch, cause, piped),
             Event::Cleared { name, killed } => self.cleared(&name, killed),
             Event::ClearStuck { name, what } => self.clear_stuck(&name, &what),
+            Event::FreezeStuck { name, what } => {
+                let why = format!("some of it cannot be stopped in place and runs on: {what}");
+                self.journal(Some(&name), "freeze-stuck", &why, json!({ "runs": what }), None);
+                self.notify("freeze-stuck", Some(&name), format!("{name}: {why}"), "stop it by hand".to_owned());
+            }
             Event::StateWritten(result) => self.state_written(result),
             Event::PipeClosed { name } => self.pipe_closed(&name),
             Event::Signals { name, epoch, signals } => self.signals(&name, epoch, signals),

@@ -4,7 +4,7 @@ use super::Draft;
 use super::accounts::Fault;
 use super::action::Clearing;
 use super::stage::StopWhy;
-use super::world::{Said, Stall, Turn};
+use super::world::{Said, Stall, Turn, Turns};
 use crate::supervisor::agents::Signal;
 use crate::supervisor::names::LoopName;
 use crate::support::clock::millis;
@@ -40,6 +40,11 @@ impl Draft<'_> {
         for signal in signals {
             let Some(l) = self.get_mut(name) else { return };
             l.life.last_sign = Some(now);
+            // The status line tells nothing of its turn.
+            let tells = !matches!(signal, Signal::WindowFull { .. });
+            if tells && l.life.startup == super::world::Startup::Found {
+                l.life.startup = super::world::Startup::Ready;
+            }
             signal.word().clone_into(&mut l.life.sign);
             l.life.stall = Stall::None;
             self.signal(name, signal);
@@ -54,6 +59,11 @@ impl Draft<'_> {
             || matches!(signal, Signal::NeedsPerson { .. } | Signal::WindowFull { .. } | Signal::Session { .. });
         if !quiet {
             life.attention = Said::No;
+        }
+        if matches!(signal, Signal::PromptAccepted | Signal::ToolStarted | Signal::TurnEnded) {
+            if let Some(agent) = &mut l.record.agent {
+                agent.turns = Turns::Told;
+            }
         }
         match signal {
             Signal::Ready => self.ready(name),

@@ -4,8 +4,9 @@
 
 use super::event::{Caller, Event, Leave};
 use super::stage::StageKind;
-use super::testing::machine::{Hosts, Machine, Mood, Storage};
-use super::testing::{everything, name};
+use super::testing::machine::Machine;
+use super::testing::place::{Hosts, Mood, Storage};
+use super::testing::{acknowledging, everything, name};
 use super::world::{DeathCause, Wish};
 use crate::supervisor::agents::Signal;
 use crate::supervisor::control::protocol::{Request, Which};
@@ -289,7 +290,7 @@ proptest! {
         latency in prop_oneof![Just(0u64), Just(50), Just(3000)],
         steps in prop::collection::vec(step(), 1..60),
     ) {
-        let mut machine = Machine::new(everything(), seed, latency);
+        let mut machine = Machine::new(acknowledging(everything(), "builder"), seed, latency);
         for step in steps {
             apply(&mut machine, step);
         }

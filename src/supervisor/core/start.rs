@@ -5,8 +5,9 @@ use super::action::{Action, Start};
 use super::event::{HostFacts, NotStarted};
 use super::holds::{fresh_memory, fresh_need, lasting, passing, stagger_until};
 use super::stage::{Respawn, Stage};
-use super::world::{AgentRecord, Life, Need, NeedState, NextSession, Pipe, Probe, StartFailure};
+use super::world::{AgentRecord, Life, Need, NeedState, NextSession, Pipe, Probe, StartFailure, Turns};
 use crate::supervisor::agents::{Prompt, Session};
+use crate::supervisor::config::OnPhase;
 use crate::supervisor::names::{LoopName, NeedName};
 use crate::support::clock::millis;
 use crate::support::process::ProcId;
@@ -57,8 +58,8 @@ impl Draft<'_> {
     /// A start tells by itself that something runs already; a loop that is held has nothing else to tell it.
     fn settle_given_up(&mut self, name: &LoopName) {
         let Some(at) = self.w.loops.get(name).and_then(|l| l.look_again) else { return };
-        // A frozen server answers nobody.
-        if self.w.global.frozen.is_some() || !self.due(at) {
+        // Also in a freeze: it stopped only what was up, so an agent that comes of this would run through it.
+        if !self.due(at) {
             return;
         }
         if let Some(l) = self.get_mut(name) {
@@ -146,8 +147,21 @@ impl Draft<'_> {
         let Some(l) = self.get_mut(name) else { return };
         let epoch = l.record.epoch.saturating_add(1);
         let resumable = l.record.session.clone().filter(|_| config.capabilities.resumes);
-        let session = match (l.record.next_session, resumable) {
-            (NextSession::Resume, Some(uuid)) => Session::Resume { uuid },
+        // The phase may have moved since the last session heard of it.
+        let moved = phase.is_some() && l.record.session_phase.is_some_and(|known| Some(known) != phase);
+        let next = match l.record.next_session {
+            NextSession::Resume | NextSession::Handoff if moved && config.on_phase == OnPhase::Restart => {
+                NextSession::Kickoff
+            }
+            next => next,
+        };
+        let mut knows = phase;
+        let session = match (next, resumable) {
+            (NextSession::Resume, Some(uuid)) => {
+                // It is told of the phase once it is up.
+                knows = l.record.session_phase.filter(|_| moved).or(phase);
+                Session::Resume { uuid }
+            }
             (next, _) => {
                 let prompt = if next == NextSession::Handoff { Prompt::Handoff } else { Prompt::Kickoff };
                 let uuid = uuid::Builder::from_random_bytes(rng.u128(..).to_le_bytes()).into_uuid().to_string();
@@ -161,7 +175,8 @@ impl Draft<'_> {
             process: None,
             started: now,
             hash: config.hash.clone(),
-            phase,
+            phase: knows,
+            turns: Turns::Untold,
             session: session.clone(),
             told: None,
         });

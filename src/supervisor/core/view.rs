@@ -132,7 +132,7 @@ impl PhaseView {
             (None, _) => "no phases".to_owned(),
             (Some(_), _) if self.complete => format!("all {} phases are complete", self.total),
             (Some(index), plan) => {
-                format!("phase {index} of 0..{}: {}", self.total.saturating_sub(1), plan.as_deref().unwrap_or("?"))
+                format!("phase {index} (of 0 to {}): {}", self.total.saturating_sub(1), plan.as_deref().unwrap_or("?"))
             }
         }
     }

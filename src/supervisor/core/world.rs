@@ -234,6 +234,9 @@ pub struct LoopRecord {
     /// The uuid of the last session.
     #[serde(default)]
     pub session: Option<String>,
+    /// The phase that the last session knows of.
+    #[serde(default)]
+    pub session_phase: Option<usize>,
     /// The tmux server.
     #[serde(default)]
     pub server: Option<ProcId>,
@@ -282,14 +285,28 @@ pub struct AgentRecord {
     pub started: Now,
     /// The hash of the definition that it runs.
     pub hash: String,
-    /// The phase that it was started in.
+    /// The phase that it was started in or told of.
     #[serde(default)]
     pub phase: Option<usize>,
+    /// Whether it has told of its turns.
+    #[serde(default)]
+    pub turns: Turns,
     /// Its session.
     pub session: Session,
     /// Whether it was told to end, and why.
     #[serde(default)]
     pub told: Option<StopWhy>,
+}
+
+/// Whether an agent tells of its turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Turns {
+    /// It has not yet, and may never.
+    #[default]
+    Untold,
+    /// It has: a supervisor that finds it running must take it as in the midst of one.
+    Told,
 }
 
 /// What the next start does about the session.
@@ -494,8 +511,10 @@ pub enum Startup {
     Coming,
     /// Not yet, and somebody was told.
     Overdue,
-    /// It has, or it was found running.
+    /// It has.
     Ready,
+    /// It was found running, and has told nothing since: its turn is a guess.
+    Found,
 }
 
 /// A text that was typed and not acknowledged yet.
@@ -697,6 +716,7 @@ impl LoopRecord {
             epoch: 0,
             agent: None,
             session: None,
+            session_phase: None,
             server: None,
             budget: RestartBudget::default(),
             next_session: NextSession::Kickoff,

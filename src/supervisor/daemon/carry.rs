@@ -21,6 +21,11 @@ use super::tasks::Purpose;
 /// milliseconds; one that does not is killed.
 const RETIRE: Duration = Duration::from_secs(2);
 
+/// How long a supervisor that ends waits for the programs that tell the operator.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Between two looks at them, if none of them says anything.
+const LAST_LOOK: Duration = Duration::from_millis(100);
+
 impl Daemon {
     pub(super) fn carry_out(&mut self, actions: Vec<Action>) {
         for action in actions {
@@ -142,11 +147,15 @@ impl Daemon {
             // systemd's to end.
             return;
         }
-        let server = self.servers.get(name).map(|(server, _)| *server).or(recorded);
+        // One that was made and has not answered yet is known as our child only.
+        let child = self.children.get(name).and_then(|(child, _)| ProcId::of(process::pid_of(child)).ok().flatten());
+        let server = self.servers.get(name).map(|(server, _)| *server).or(child).or(recorded);
         let socket = crate::supervisor::control::socket_path(&self.config.runtime_dir);
         let set = Leftovers { name, control_socket: &socket, server, agent: None };
         if let Some(server) = server {
             self.signal_server(name, server, Signal::CONT);
+            // While it lives it is the subreaper: what was double-forked without the marker is found below it only.
+            kill_all(name, &set);
             self.signal_server(name, server, Signal::TERM);
             if !gone_within(server, RETIRE) {
                 tracing::warn!("{name}: its tmux server {} did not end and is killed", server.pid);
@@ -155,25 +164,10 @@ impl Daemon {
             }
         }
         // The server is gone: what carries the loop's marker goes too.
-        loop {
-            match set.kill_round() {
-                Ok(round) if round.found.len() == round.refused.len() => break,
-                Ok(round) => {
-                    for id in round.found {
-                        gone_within(id, RETIRE);
-                    }
-                }
-                Err(e) => {
-                    tracing::error!("{name}: looking for what is left of it: {e}");
-                    break;
-                }
-            }
-        }
+        kill_all(name, &set);
         self.servers.remove(name);
-        if let Some((mut child, _)) = self.children.remove(name) {
-            if let Err(e) = child.wait() {
-                tracing::warn!("{name}: reaping its session host: {e}");
-            }
+        if let Some((child, pidfd)) = self.children.remove(name) {
+            self.end_child(name, child, &pidfd);
         }
     }
 
@@ -182,6 +176,31 @@ impl Daemon {
         self.save_dirty();
         if let Err(e) = self.journal.flush(Now::read()) {
             tracing::error!("{e}");
+        }
+        // Dropped, they would be killed before the operator was told.
+        self.tasks.retain(|running| running.purpose == Purpose::Notify);
+        let until = Now::read().plus(LAST_WORDS).boot;
+        while !self.tasks.is_empty() && Now::read().boot < until {
+            super::poll::any_ready_within(&self.tasks, LAST_LOOK);
+            self.progress_tasks(Now::read());
+        }
+    }
+}
+
+/// Kills a set until nothing of it is left but what may not be killed.
+fn kill_all(name: &LoopName, set: &Leftovers) {
+    loop {
+        match set.kill_round() {
+            Ok(round) if round.found.len() == round.refused.len() => break,
+            Ok(round) => {
+                for id in round.found {
+                    gone_within(id, RETIRE);
+                }
+            }
+            Err(e) => {
+                tracing::error!("{name}: looking for what is left of it: {e}");
+                break;
+            }
         }
     }
 }

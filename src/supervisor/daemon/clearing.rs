@@ -15,6 +15,9 @@ use std::path::PathBuf;
 const ROUND_MS: u64 = 50;
 /// Rounds that find only what cannot be killed come this far apart.
 const STUCK_MS: u64 = 1_000;
+/// After so many rounds (5 s at least) what is left does not end although it was killed: it sleeps in the kernel, or
+/// forks faster than it dies.
+const MANY_ROUNDS: u32 = 100;
 /// Rounds in one go: a program that forks without end is met again from the event loop.
 const FREEZE_ROUNDS: usize = 20;
 
@@ -25,6 +28,7 @@ pub(super) struct Clearing {
     /// Readable as those that were killed end.
     pub(super) pidfds: Vec<OwnedFd>,
     killed: std::collections::BTreeSet<ProcId>,
+    rounds: u32,
     said: Said,
 }
 
@@ -34,7 +38,7 @@ impl Daemon {
     }
 
     pub(super) fn clear(&mut self, name: &LoopName, agent: Option<ProcId>) {
-        let clearing = Clearing { agent, pidfds: Vec::new(), killed: Default::default(), said: Said::No };
+        let clearing = Clearing { agent, pidfds: Vec::new(), killed: Default::default(), rounds: 0, said: Said::No };
         self.clearing.insert(name.clone(), clearing);
         self.clear_round(name);
     }
@@ -61,11 +65,22 @@ impl Daemon {
             return;
         }
         clearing.killed.extend(round.found.iter().copied());
-        let stuck = round.refused.len() == round.found.len();
+        clearing.rounds = clearing.rounds.saturating_add(1);
+        let refused = round.refused.len() == round.found.len();
+        let stuck = refused || clearing.rounds > MANY_ROUNDS;
         if stuck && clearing.said == Said::No {
             clearing.said = Said::Yes;
-            let what = round.refused.iter().map(|(id, why)| format!("pid {} ({why})", id.pid)).collect::<Vec<_>>();
-            self.queue.push_back(Event::ClearStuck { name: name.clone(), what: what.join(", ") });
+            let what = if refused {
+                told(&round.refused)
+            } else {
+                round
+                    .found
+                    .iter()
+                    .map(|id| format!("pid {} (killed, and still there)", id.pid))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            };
+            self.queue.push_back(Event::ClearStuck { name: name.clone(), what });
         }
         clearing.pidfds = round.pidfds;
         self.retry(if stuck { STUCK_MS } else { ROUND_MS }, Retry::Clear { name: name.clone() });
@@ -84,6 +99,12 @@ impl Daemon {
         for _ in 0..FREEZE_ROUNDS {
             match set.freeze_round() {
                 Ok(round) if round.found.is_empty() => return,
+                // Only what we may not stop still runs: asking again and again changes nothing.
+                Ok(round) if round.found.iter().all(|id| round.refused.iter().any(|(refused, _)| refused == id)) => {
+                    let name = name.clone();
+                    self.queue.push_back(Event::FreezeStuck { name, what: told(&round.refused) });
+                    return;
+                }
                 Ok(_) => {}
                 Err(e) => {
                     tracing::error!("{name}: stopping it in place: {e}");
@@ -109,4 +130,8 @@ impl Daemon {
             Err(e) => tracing::error!("{name}: letting it go on: {e}"),
         }
     }
+}
+
+fn told(refused: &[(ProcId, String)]) -> String {
+    refused.iter().map(|(id, why)| format!("pid {} ({why})", id.pid)).collect::<Vec<_>>().join(", ")
 }

@@ -6,14 +6,17 @@ use crate::supervisor::config::HostKind;
 use crate::supervisor::core::action::How;
 use crate::supervisor::core::event::{Event, HostFacts};
 use crate::supervisor::core::world::{DeathCause, HostStatus};
+use crate::supervisor::leftovers;
 use crate::supervisor::names::LoopName;
 use crate::supervisor::session::{self, SessionSpec};
 use crate::supervisor::socket_watch::SocketEvent;
 use crate::supervisor::tmux::{self, Failure, Probe};
 use crate::support::clock::Now;
 use crate::support::process::{self, Delivery, ProcId, tree};
-use rustix::process::Signal;
+use rustix::process::{Pid, PidfdFlags, Signal};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Between two looks at a server that is coming up.
 const COMING_RETRY_MS: u64 = 20;
@@ -23,6 +26,12 @@ const COMING_TRIES: u32 = 100;
 const DEATH_RETRY_MS: [u64; 6] = [1, 2, 5, 20, 50, 100];
 /// How long tmux is asked for the cause of a death before it is called unknown.
 const DEATH_PATIENCE_MS: u64 = 1_000;
+/// After so many looks without an answer tmux is told again that a child of it died.
+const MISSED_AFTER: u32 = 3;
+/// Between two attempts to run tmux, or to watch a process, where the machine does not let us.
+const CANNOT_ASK_MS: u64 = 5_000;
+/// How long the event loop stands still for a session host that was killed: it ends within milliseconds.
+const CHILD_ENDS_WITHIN: Duration = Duration::from_millis(200);
 
 impl Daemon {
     pub(super) fn socket(&self, name: &LoopName) -> PathBuf {
@@ -47,13 +56,32 @@ impl Daemon {
             Ok(true) => {
                 let purpose = Purpose::Probe { name: name.clone(), tries };
                 if let Err(why) = self.tmux(name, &tmux::probe(), purpose) {
-                    // tmux is missing, or no process can be made: without it there is no session host.
-                    self.queue.push_back(Event::HostDown { name: name.clone(), why });
+                    self.cannot_ask(name, tries, why);
                 }
             }
             Ok(false) => self.no_answer(name.clone(), tries, "its tmux socket is missing"),
             Err(e) => self.no_answer(name.clone(), tries, &format!("looking for its tmux socket: {e}")),
         }
+    }
+
+    /// tmux is missing, or no process or descriptor is left to run it. That says nothing of a server that lives: what
+    /// runs in it must not be taken for lost and killed.
+    fn cannot_ask(&mut self, name: &LoopName, tries: u32, why: String) {
+        if self.living_server(name).is_some() {
+            tracing::error!("{name}: asking its tmux server: {why}; tried again, it is left alone until then");
+            self.retry(CANNOT_ASK_MS, Retry::Probe { name: name.clone(), tries });
+        } else {
+            self.queue.push_back(Event::HostDown { name: name.clone(), why });
+        }
+    }
+
+    /// The server that is watched or, in this boot, recorded, while it lives.
+    fn living_server(&self, name: &LoopName) -> Option<ProcId> {
+        // One of another boot is nobody.
+        let here = |l: &&crate::supervisor::core::world::Loop| l.record.boot_id == self.world.boot_id;
+        let recorded = self.world.loops.get(name).filter(here).and_then(|l| l.record.server);
+        let known = self.servers.get(name).map(|(server, _)| *server).or(recorded);
+        known.filter(|server| server.is_alive().unwrap_or(false))
     }
 
     /// A frozen loop's server answers nobody: what the record names must do.
@@ -133,14 +161,11 @@ impl Daemon {
 
     /// A server that lives without its socket makes it again on SIGUSR1; a living child of ours is still coming up.
     fn no_answer(&mut self, name: LoopName, tries: u32, why: &str) {
-        // One of another boot is nobody.
-        let here = |l: &&crate::supervisor::core::world::Loop| l.record.boot_id == self.world.boot_id;
-        let recorded = self.world.loops.get(&name).filter(here).and_then(|l| l.record.server);
-        let known = self.servers.get(&name).map(|(server, _)| *server).or(recorded);
-        let lives = known.filter(|server| server.is_alive().unwrap_or(false));
+        let lives = self.living_server(&name);
         let coming = self.children.contains_key(&name);
         if tries < COMING_TRIES && (lives.is_some() || coming) {
             if let Some(server) = lives.filter(|_| tries % 10 == 0) {
+                self.mend_session_dir(&name);
                 self.signal_server(&name, server, Signal::USR1);
             }
             self.retry(COMING_RETRY_MS, Retry::Probe { name, tries: tries + 1 });
@@ -152,6 +177,17 @@ impl Daemon {
             None => Event::HostDown { name, why: why.to_owned() },
         };
         self.queue.push_back(event);
+    }
+
+    /// A tidy-up that takes the socket may take its folder too, in which nobody can make it again, and the folder above,
+    /// without which no new socket is seen.
+    fn mend_session_dir(&mut self, name: &LoopName) {
+        let folder = session::session_dir(&self.config.runtime_dir, name);
+        let found = self.watch.mend().and_then(|found| session::make_private_dir(&folder).map(|()| found));
+        match found {
+            Ok(found) => found.into_iter().for_each(|(name, event)| self.socket_event(&name, event)),
+            Err(e) => tracing::error!("{name}: making its session folder again: {e}"),
+        }
     }
 
     pub(super) fn retry(&mut self, after_ms: u64, retry: Retry) {
@@ -180,15 +216,19 @@ impl Daemon {
             self.probe(name, COMING_TRIES);
             return;
         }
-        if let Some((child, _)) = self.children.remove(name) {
+        if let Some((child, pidfd)) = self.children.remove(name) {
             // One that was made earlier and never answered: it holds the session's lock.
-            self.end_child(name, child);
+            self.end_child(name, child, &pidfd);
         }
+        self.mend_session_dir(name);
         let command = session::command(&self.options.supervisor, &self.session_spec(name));
-        let spawned = session::spawn(command, &self.host_log(name)).and_then(|child| {
-            let id = ProcId::of(process::pid_of(&child))?.ok_or(std::io::ErrorKind::NotFound)?;
-            let pidfd = process::open_pidfd(id)?.ok_or(std::io::ErrorKind::NotFound)?;
-            Ok((child, pidfd))
+        let spawned = session::spawn(command, &self.host_log(name)).and_then(|mut child| {
+            // Also of one that has failed already: its end is told like any other's, with what it said.
+            match rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
+                Ok(pidfd) => Ok((child, pidfd)),
+                // Without one nobody would see its end.
+                Err(e) => child.kill().and_then(|()| child.wait()).and(Err(e.into())),
+            }
         });
         match spawned {
             Ok(made) => drop(self.children.insert(name.clone(), made)),
@@ -196,10 +236,16 @@ impl Daemon {
         }
     }
 
-    fn end_child(&self, name: &LoopName, mut child: std::process::Child) {
+    /// Kills and reaps a session host of ours. One that sleeps in the kernel and does not end is not waited for: its lock
+    /// keeps another server of the loop from starting until it has.
+    pub(super) fn end_child(&self, name: &LoopName, mut child: std::process::Child, pidfd: &OwnedFd) {
         // It is our own child and not reaped, so its pid is still its own.
-        if let Err(e) = child.kill().and_then(|()| child.wait().map(drop)) {
-            tracing::warn!("{name}: ending a session host that never answered: {e}");
+        let ended = child.kill().and_then(|()| match super::poll::readable_within(pidfd, CHILD_ENDS_WITHIN) {
+            true => child.wait().map(drop),
+            false => Err(std::io::Error::other("it was killed and has not ended")),
+        });
+        if let Err(e) = ended {
+            tracing::warn!("{name}: ending its session host {}: {e}", child.id());
         }
     }
 
@@ -232,7 +278,10 @@ impl Daemon {
         match process::open_pidfd(server) {
             Ok(Some(pidfd)) => drop(self.servers.insert(name.clone(), (server, pidfd))),
             Ok(None) => self.retry(0, Retry::Probe { name: name.clone(), tries: 0 }),
-            Err(e) => tracing::error!("{name}: watching its tmux server {}: {e}", server.pid),
+            Err(e) => {
+                tracing::error!("{name}: watching its tmux server {}: {e}; tried again", server.pid);
+                self.retry(CANNOT_ASK_MS, Retry::Probe { name: name.clone(), tries: 0 });
+            }
         }
     }
 
@@ -267,7 +316,11 @@ impl Daemon {
         match process::open_pidfd(agent) {
             Ok(Some(pidfd)) => drop(self.agents.insert(name.clone(), (epoch, agent, pidfd))),
             Ok(None) => self.queue.push_back(Event::AgentGone { name: name.clone(), epoch }),
-            Err(e) => tracing::error!("{name}: watching its agent {}: {e}", agent.pid),
+            Err(e) => {
+                // Its end would never be seen: the answer to this look has it watched again.
+                tracing::error!("{name}: watching its agent {}: {e}; tried again", agent.pid);
+                self.retry(CANNOT_ASK_MS, Retry::Probe { name: name.clone(), tries: 0 });
+            }
         }
     }
 
@@ -280,12 +333,8 @@ impl Daemon {
     /// The log's pipe is a child of the server with the variable that names it.
     pub(super) fn watch_pipe(&mut self, name: &LoopName) {
         let Some((server, _)) = self.servers.get(name) else { return };
-        let mark = format!("{}={name}", tmux::PIPE_VAR);
-        let is_pipe = |id: &ProcId| {
-            // A child that is gone meanwhile is not it.
-            let environ = tree::environ(id.pid).ok().flatten().unwrap_or_default();
-            environ.split(|b| *b == 0).any(|var| var == mark.as_bytes())
-        };
+        // A child that is gone meanwhile is not it.
+        let is_pipe = |id: &ProcId| leftovers::is_pipe(name, id.pid, server.pid).unwrap_or(false);
         let found = tree::children(server.pid).unwrap_or_default().into_iter().find(is_pipe);
         if let Some(pipe) = found {
             if self.pipes.get(name).is_none_or(|(known, _)| *known != pipe) {
@@ -340,8 +389,16 @@ impl Daemon {
                 self.queue.push_back(Event::HostMute { name });
                 return;
             }
+            Err(_) if Now::read().boot < since + DEATH_PATIENCE_MS => {
+                // The server is dying too, which its pidfd tells in a moment and which is no crash of the agent, or its
+                // socket is gone, which is mended by a look.
+                if tries == 0 {
+                    self.probe(&name, 0);
+                }
+                self.retry(COMING_RETRY_MS, Retry::Death { name, epoch, since, tries: tries + 1 });
+                return;
+            }
             Err(_) => {
-                // The server died too, which its pidfd tells, or its socket is gone, which is mended by a look.
                 self.death_unknown(&name, epoch);
                 self.probe(&name, 0);
                 return;
@@ -353,6 +410,11 @@ impl Daemon {
             (_, Some(signal)) => DeathCause::Killed { signal },
             (Some(status), None) => DeathCause::Exited { status },
             (None, None) if Now::read().boot < since + DEATH_PATIENCE_MS => {
+                // tmux 3.3a misses the signal of one death in ten (tried, also with nothing of ours around it) and
+                // leaves the zombie; told again it looks.
+                if let Some((server, _)) = self.servers.get(&name).filter(|_| tries >= MISSED_AFTER) {
+                    self.signal_server(&name, *server, Signal::CHILD);
+                }
                 let wait = DEATH_RETRY_MS[(tries as usize).min(DEATH_RETRY_MS.len() - 1)];
                 self.retry(wait, Retry::Death { name, epoch, since, tries: tries + 1 });
                 return;

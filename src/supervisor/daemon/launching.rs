@@ -1,6 +1,7 @@
 //! Starting an agent: its launch spec from its definition and the current phase, then one tmux call.
 
 use super::Daemon;
+use super::looks::is_missing;
 use super::tasks::Purpose;
 use crate::supervisor::agents::{LaunchRequest, Prompt, Session};
 use crate::supervisor::config::placeholders::{Values, render};
@@ -37,8 +38,9 @@ impl Daemon {
         let argv = spec.command(&self.options.supervisor, &path);
         let log = self.store.layout().log(&start.name);
         let pipe = match start.pipe {
-            Pipe::Open => None,
-            Pipe::Closed { .. } => Some((&start.name, log.as_path())),
+            // A log that was rotated or removed while nothing ran: the pipe writes to the old file.
+            Pipe::Open if !is_missing(&log) => None,
+            Pipe::Open | Pipe::Closed { .. } => Some((&start.name, log.as_path())),
         };
         let call = tmux::respawn(start.epoch, &spec.workdir, &argv, pipe);
         let purpose = Purpose::Respawn { name: start.name.clone(), epoch: start.epoch };

@@ -1,16 +1,17 @@
 //! Looks at what the core asks about: needs, free memory, a loop's output and memory, its clone, the index file.
 
 use super::Daemon;
-use super::tasks::{GIT_DEADLINE_MS, PROBE_DEADLINE_MS, Purpose, said};
-use crate::supervisor::config::NeedConfig;
+use super::tasks::{GIT_DEADLINE_MS, Purpose, said};
 use crate::supervisor::core::event::Event;
 use crate::supervisor::names::{LoopName, NeedName};
+use crate::supervisor::needs;
 use crate::supervisor::pane_log::{self, Rotation};
 use crate::supervisor::phase_file::{self, Observed};
 use crate::support::child::{End, Finished};
-use crate::support::clock::Now;
+use crate::support::clock::{Now, millis};
 use crate::support::process::{memory, tree};
 use procfs::Current;
+use std::path::Path;
 use std::process::Command;
 
 /// Between two rounds of housekeeping. Nothing in it is urgent: log sizes, the index file, state that was not written.
@@ -39,36 +40,15 @@ git rev-parse --quiet --verify HEAD >/dev/null || exit 0
 impl Daemon {
     pub(super) fn probe_need(&mut self, need: &NeedName) {
         let Some(config) = self.config.needs.get(need).cloned() else { return };
-        let (command, what) = match config {
-            NeedConfig::File(path) => {
-                let found = match path.try_exists() {
-                    Ok(true) => Ok(()),
-                    Ok(false) => Err(format!("{} is missing", path.display())),
-                    Err(e) => Err(format!("{}: {e}", path.display())),
-                };
+        let (command, what) = match needs::probe(&config, &self.config.workspace, &self.options.supervisor) {
+            needs::Probe::Known(found) => {
                 self.queue.push_back(Event::NeedProbed { need: need.clone(), found });
                 return;
             }
-            NeedConfig::Command(argv) => {
-                let Some((program, args)) = argv.split_first() else { return };
-                let mut command = Command::new(program);
-                command.args(args).current_dir(&self.config.workspace);
-                (command, argv.join(" "))
-            }
-            NeedConfig::Unit(unit) => {
-                let mut command = Command::new("systemctl");
-                command.args(["is-active", &unit]);
-                (command, unit)
-            }
-            NeedConfig::Tcp(address) => {
-                // A child of our own: a name may take long to resolve, and the event loop waits for nobody.
-                let mut command = Command::new(&self.options.supervisor);
-                command.args(["probe-tcp", &address]);
-                (command, address)
-            }
+            needs::Probe::Run { command, what } => (command, what),
         };
         let purpose = Purpose::Need { need: need.clone(), what };
-        if let Err(why) = self.spawn(command, None, PROBE_DEADLINE_MS, purpose) {
+        if let Err(why) = self.spawn(command, None, millis(needs::WITHIN), purpose) {
             self.queue.push_back(Event::NeedProbed { need: need.clone(), found: Err(why) });
         }
     }
@@ -151,10 +131,15 @@ impl Daemon {
         self.housekeeping = now.boot.saturating_add(HOUSEKEEPING_MS);
         let names: Vec<LoopName> = self.world.loops.keys().cloned().collect();
         for name in names {
-            match pane_log::rotate(&self.store.layout().log(&name), pane_log::MAX_BYTES, pane_log::KEEP) {
-                Ok(Rotation::NotNeeded) => {}
-                Ok(Rotation::Rotated) => self.repipe(&name),
+            let log = self.store.layout().log(&name);
+            match pane_log::rotate(&log, pane_log::MAX_BYTES, pane_log::KEEP) {
+                Ok(Rotation::NotNeeded | Rotation::Rotated) => {}
                 Err(e) => tracing::warn!("{name}: {e}"),
+            }
+            // Rotated, or removed by somebody: the pipe writes to the old file. tmux pipes no dead pane, and a frozen one
+            // answers nobody; a start pipes anew by itself.
+            if self.agents.contains_key(&name) && self.world.global.frozen.is_none() && is_missing(&log) {
+                self.repipe(&name);
             }
         }
         if let Err(e) = self.journal.flush(now) {
@@ -188,4 +173,10 @@ impl Daemon {
             }
         }
     }
+}
+
+/// Whether there is certainly no such file.
+pub(super) fn is_missing(log: &Path) -> bool {
+    // Whatever keeps us from looking is no proof.
+    matches!(log.try_exists(), Ok(false))
 }

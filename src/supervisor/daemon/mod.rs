@@ -136,6 +136,9 @@ impl Daemon {
 
     fn carry_out_asked(&mut self, request: RequestId, actions: Vec<Action>) {
         if let Err(error) = self.save_now(&actions) {
+            // What was written of it before the failure must not be found by the next start either: the world, which
+            // stays as it is, is written over it, and the failure is known until that has gone well.
+            actions.iter().for_each(|action| self.mark(action));
             let message = format!("{error}; nothing was changed");
             self.answer(
                 request,
@@ -144,9 +147,10 @@ impl Daemon {
                     message,
                 },
             );
-            self.queue.push_back(Event::StateWritten(Err(error)));
             return;
         }
-        self.carry_out(actions);
+        // What is durable already needs not be written again.
+        let rest = actions.into_iter().filter(|action| !action.is_save());
+        self.carry_out(rest.collect());
     }
 }

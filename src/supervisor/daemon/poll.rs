@@ -1,6 +1,6 @@
 //! The one place that waits: every descriptor that can tell something, until the next moment at which something is due.
 
-use super::tasks::Retry;
+use super::tasks::{Retry, Running};
 use super::{Daemon, Ending, Turn};
 use crate::supervisor::control;
 use crate::supervisor::core::event::{Event, Leave};
@@ -164,7 +164,7 @@ impl Daemon {
         }
     }
 
-    fn progress_tasks(&mut self, now: Now) {
+    pub(super) fn progress_tasks(&mut self, now: Now) {
         let mut ended = Vec::new();
         let mut index = 0;
         while index < self.tasks.len() {
@@ -198,6 +198,15 @@ fn drain(pipe: &mut std::os::unix::net::UnixStream) {
     let mut bytes = [0; 64];
     // Empty or not: whoever is woken by it has been told.
     while pipe.read(&mut bytes).is_ok_and(|n| n > 0) {}
+}
+
+/// Waits until one of these children has something to tell.
+pub(super) fn any_ready_within(tasks: &[Running], limit: Duration) {
+    let fds = tasks.iter().flat_map(|running| running.task.poll_fds());
+    let mut fds: Vec<PollFd<'_>> = fds.map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags)).collect();
+    let timeout = Timespec { tv_sec: limit.as_secs() as _, tv_nsec: limit.subsec_nanos().into() };
+    // Interrupted or not: the caller looks at all of them and at the clock.
+    let _ = poll(&mut fds, Some(&timeout));
 }
 
 /// Waits for one descriptor; says whether it became readable.

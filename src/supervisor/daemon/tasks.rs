@@ -13,8 +13,6 @@ use std::process::Command;
 /// A tmux server answers in milliseconds; one that takes this long is stuck. It is asked a second time before it is
 /// called hung.
 pub(super) const TMUX_DEADLINE_MS: u64 = 2_000;
-/// How long a probe of a need may take.
-pub(super) const PROBE_DEADLINE_MS: u64 = 10_000;
 /// git on a large clone that is not in the page cache.
 pub(super) const GIT_DEADLINE_MS: u64 = 30_000;
 /// A notification that takes longer is lost anyway.

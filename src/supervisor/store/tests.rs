@@ -84,6 +84,21 @@ fn the_lock_of_a_killed_supervisor_is_free_at_once() {
 }
 
 #[test]
+fn a_lock_that_a_killed_supervisor_left_for_a_moment_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let held = Store::open(dir.path()).unwrap();
+    let mut dead = Command::new("true").spawn().unwrap();
+    dead.wait().unwrap();
+    fs::write(held.layout().lock(), format!("{}\n", dead.id())).unwrap();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| Store::open(dir.path()));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        drop(held);
+        waits.join().unwrap().unwrap();
+    });
+}
+
+#[test]
 fn a_look_changes_nothing_and_an_open_sets_a_bad_record_aside() {
     let dir = tempfile::tempdir().unwrap();
     let name: LoopName = "builder".parse().unwrap();

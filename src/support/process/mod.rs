@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 /// Which boot this is: everything that is timed or identified within one boot is worth nothing in another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -176,6 +177,12 @@ pub fn signal_group(id: ProcId, signal: Signal) -> io::Result<Delivery> {
     }
 }
 
+/// How long `/proc/PID/stat` is read again while it shows no thread at all. When a thread other than the first calls exec,
+/// it takes the first one's place, and for an instant the first shows, released and a zombie, while the process lives
+/// (tried: one in a hundred execs). Later reads show the new one, or that there is none. The instant is microseconds,
+/// but the kernel can be preempted in it.
+const SETTLES_WITHIN: Duration = Duration::from_millis(50);
+
 /// What `/proc/PID/stat` says that this module's callers need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stat {
@@ -188,6 +195,22 @@ pub(crate) struct Stat {
 impl Stat {
     /// `None` when there is no process with that pid.
     pub(crate) fn read(pid: i32) -> io::Result<Option<Self>> {
+        let start = Instant::now();
+        loop {
+            match Self::read_once(pid)? {
+                None => return Ok(None),
+                Some((stat, 1..)) => return Ok(Some(stat)),
+                // What is not proven dead counts as alive.
+                Some((stat, _)) if start.elapsed() > SETTLES_WITHIN => {
+                    return Ok(Some(Self { state: State::Alive, ..stat }));
+                }
+                Some(_) => std::thread::yield_now(),
+            }
+        }
+    }
+
+    /// With the number of its threads.
+    fn read_once(pid: i32) -> io::Result<Option<(Self, i64)>> {
         let path = format!("/proc/{pid}/stat");
         let Some(bytes) = read_unless_gone(&path)? else { return Ok(None) };
         let stat = procfs::process::Stat::from_read(bytes.as_slice())
@@ -199,7 +222,8 @@ impl Stat {
             'D' => State::InKernel,
             _ => State::Alive,
         };
-        Ok(Some(Self { id: ProcId { pid, start: stat.starttime }, parent: stat.ppid, group: stat.pgrp, state }))
+        let stat_of = Self { id: ProcId { pid, start: stat.starttime }, parent: stat.ppid, group: stat.pgrp, state };
+        Ok(Some((stat_of, stat.num_threads)))
     }
 }
 

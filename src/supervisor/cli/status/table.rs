@@ -210,7 +210,7 @@ mod tests {
         let want = "\
 Frozen since 1m: nothing starts; `supervisor thaw` ends it
 Draining, for 5m more: each loop is held at its next safe point
-Phase 1 of 0..2: /srv/plan-2.md
+Phase 1 (of 0 to 2): /srv/plan-2.md
 Gate of phase 1: claimed by builder at abc
 All loops of account default wait: usage limit reached (You've hit your session limit); tried again
   at 2026-03-20 15:53:00Z

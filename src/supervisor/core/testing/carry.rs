@@ -1,12 +1,13 @@
 //! Does what a decision says, as the daemon would, on the machine's places and disk.
 
-use super::machine::{Hosts, Landing, Machine, Mood, Pane, Proc, Server, Storage};
+use super::machine::{Landing, Machine};
+use super::place::{Hosts, Mood, Pane, Proc, Server, Storage};
 use crate::supervisor::agents::{Session, Signal};
 use crate::supervisor::control::protocol::Request;
 use crate::supervisor::core::action::{Action, How, Start};
 use crate::supervisor::core::event::{Caller, Event, HostFacts, NotStarted};
 use crate::supervisor::core::stage::Force;
-use crate::supervisor::core::world::DeathCause;
+use crate::supervisor::core::world::{DeathCause, RequestId, World};
 use crate::supervisor::names::LoopName;
 use crate::support::process::ProcId;
 use std::time::Duration;
@@ -144,6 +145,24 @@ impl Machine {
         })
     }
 
+    /// What an earlier decision could not save is saved before anything is promised, or the disk may know better than
+    /// the world: a request that failed half-way has left some of its records behind.
+    pub(super) fn save_owed(&mut self, old: &World, request: RequestId) -> bool {
+        let looks = [Request::Status, Request::PhaseShow, Request::GateShow];
+        let promises = self.pending.get(&request).is_some_and(|(what, _)| !looks.contains(what));
+        if !self.dirty || !promises {
+            return true;
+        }
+        if self.storage_fails() {
+            return false;
+        }
+        let new = self.world.replace(old.clone());
+        self.save_all();
+        self.world = new;
+        self.later(0, Event::StateWritten(Ok(())));
+        true
+    }
+
     pub(super) fn save_all(&mut self) {
         let Some(world) = &self.world else { return };
         self.disk.records = world.loops.iter().map(|(name, l)| (name.clone(), l.record.clone())).collect();
@@ -191,7 +210,7 @@ impl Machine {
         self.later(0, Event::HostUp { name, facts });
     }
 
-    fn spawn_host(&mut self, name: &LoopName) {
+    pub fn spawn_host(&mut self, name: &LoopName) {
         match self.outside.hosts {
             Hosts::Fine => {}
             Hosts::Broken => {

@@ -2,16 +2,16 @@
 //! killed between any two actions. [`super::carry`] does what a decision says, as the daemon would.
 
 use super::checks;
+use super::place::{Disk, Hosts, Mood, Outside, Place, Server, Storage};
 use crate::supervisor::config::Config;
-use crate::supervisor::control::protocol::{Refusal, Request, Response, Which};
+use crate::supervisor::control::protocol::{Refusal, Request, Response};
 use crate::supervisor::core::action::{Action, Notification, Start};
-use crate::supervisor::core::event::{Caller, Event};
-use crate::supervisor::core::gates::Gate;
-use crate::supervisor::core::stage::{Stage, StageKind};
-use crate::supervisor::core::world::{DeathCause, GlobalRecord, HostStatus, LoopRecord, RequestId, World};
+use crate::supervisor::core::event::Event;
+use crate::supervisor::core::stage::Stage;
+use crate::supervisor::core::world::{HostStatus, RequestId, World};
 use crate::supervisor::core::{decide, first_world};
 use crate::supervisor::journal::Entry;
-use crate::supervisor::names::{LoopName, NeedName};
+use crate::supervisor::names::LoopName;
 use crate::support::clock::Now;
 use crate::support::process::{BootId, ProcId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,130 +23,6 @@ const ROUNDS_MAX: u32 = 300;
 /// The first moment: 2023-11-14 22:13:20 UTC, five minutes after boot.
 const FIRST: Now = Now { wall: 1_700_000_000_000, boot: 300_000 };
 
-/// How an agent takes what happens to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mood {
-    /// Answers prompts, ends when told to.
-    Good,
-    /// Answers nothing, ends when told to.
-    Silent,
-    /// Answers nothing and survives everything but SIGKILL.
-    Stubborn,
-}
-
-#[derive(Debug, Clone)]
-pub struct Proc {
-    pub id: ProcId,
-    pub epoch: u64,
-    pub mood: Mood,
-    /// SIGTERM came while it was stopped.
-    pub pending_term: bool,
-}
-
-#[derive(Debug, Clone, Default)]
-pub struct Pane {
-    pub agent: Option<Proc>,
-    /// The placeholder still prints.
-    pub placeholder: Option<ProcId>,
-    pub epoch: Option<u64>,
-    pub death: Option<DeathCause>,
-    pub piped: bool,
-    /// That many respawns are refused although nothing runs.
-    pub drains: u32,
-}
-
-#[derive(Debug, Clone)]
-pub struct Server {
-    pub id: ProcId,
-    pub hung: bool,
-    pub pane: Option<Pane>,
-}
-
-/// What a loop has on the machine.
-#[derive(Debug, Clone, Default)]
-pub struct Place {
-    pub server: Option<Server>,
-    /// Agents whose server died.
-    pub strays: Vec<Proc>,
-    pub children: usize,
-    pub frozen: bool,
-    pub output_at: Option<u64>,
-    pub memory: u64,
-    pub oom_children: u64,
-}
-
-impl Place {
-    pub fn agents(&self) -> Vec<&Proc> {
-        let pane = self.server.as_ref().and_then(|s| s.pane.as_ref()).and_then(|p| p.agent.as_ref());
-        self.strays.iter().chain(pane).collect()
-    }
-
-    pub fn pane(&mut self) -> Option<&mut Pane> {
-        self.server.as_mut()?.pane.as_mut()
-    }
-
-    /// The agent of the pane dies.
-    pub fn agent_dies(&mut self, cause: DeathCause) {
-        if let Some(pane) = self.pane() {
-            if pane.agent.take().is_some() {
-                pane.death = Some(cause);
-            }
-        }
-    }
-
-    /// The server dies, and with it every agent that minds a hang-up.
-    pub fn server_dies(&mut self) {
-        if let Some(agent) = self.server.take().and_then(|s| s.pane).and_then(|p| p.agent) {
-            if agent.mood == Mood::Stubborn {
-                self.strays.push(agent);
-            }
-        }
-        self.frozen = false;
-    }
-}
-
-/// How new tmux servers come up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hosts {
-    Fine,
-    /// They die at once.
-    Broken,
-    /// They are never heard of.
-    Mute,
-}
-
-/// Whether saves succeed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Storage {
-    Fine,
-    /// Each save fails as often as not.
-    Flaky,
-    Full,
-}
-
-/// What is outside of the loops.
-#[derive(Debug, Clone)]
-pub struct Outside {
-    pub hosts: Hosts,
-    pub storage: Storage,
-    pub missing: BTreeSet<NeedName>,
-    pub free: u64,
-    pub unsafe_clones: BTreeSet<LoopName>,
-    /// Commands take up to this many milliseconds; 0: everything is at once and in order.
-    pub latency: u64,
-    /// New agents are like this.
-    pub mood: Mood,
-}
-
-/// What survives everything.
-#[derive(Debug, Clone, Default)]
-pub struct Disk {
-    pub records: BTreeMap<LoopName, LoopRecord>,
-    pub global: GlobalRecord,
-    pub gate: Gate,
-    pub phase: usize,
-}
-
 #[derive(Debug)]
 pub(super) struct Due {
     pub at: u64,
@@ -156,7 +32,7 @@ pub(super) struct Due {
 }
 
 #[derive(Debug)]
-pub(super) struct Landing {
+pub struct Landing {
     pub at: u64,
     pub start: Start,
     pub life: u64,
@@ -187,14 +63,14 @@ pub struct Machine {
     pub(super) phase_set: Option<usize>,
     pub(super) rng: fastrand::Rng,
     pub(super) queue: Vec<Due>,
-    pub(super) landings: Vec<Landing>,
+    pub landings: Vec<Landing>,
     pub(super) life: u64,
     pub(super) dirty: bool,
     pub(super) begun: bool,
     pub(super) restart_at: Option<u64>,
     pub(super) told_gone: BTreeSet<(LoopName, ProcId)>,
     pids: i32,
-    requests: RequestId,
+    pub(super) requests: RequestId,
     rounds: (u64, u32),
 }
 
@@ -250,6 +126,7 @@ impl Machine {
     // ---- time ----
 
     pub fn run(&mut self, d: Duration) {
+        self.watch();
         let end = self.now.plus(d).boot;
         while let Some(next) = self.next_moment() {
             if next > end {
@@ -272,7 +149,19 @@ impl Machine {
         self.now = self.now.plus(Duration::from_millis(d));
     }
 
-    fn next_moment(&self) -> Option<u64> {
+    /// A server that answers again takes what is in its queue before anything newer.
+    fn ripen(&mut self) {
+        for landing in &mut self.landings {
+            let place = &self.places[&landing.start.name];
+            let answers = |s: &Server| !s.hung && !place.frozen && landing.queued == Some(s.id);
+            if place.server.as_ref().is_some_and(answers) {
+                landing.at = self.now.boot;
+            }
+        }
+    }
+
+    fn next_moment(&mut self) -> Option<u64> {
+        self.ripen();
         let wake = self.world.as_ref().and_then(|w| w.wake_at);
         let again = (self.dirty && self.outside.storage == Storage::Fine && self.world.is_some()).then_some(0);
         let queued = self.queue.iter().map(|due| due.at).min();
@@ -378,14 +267,15 @@ impl Machine {
     /// Decides on an event and does what comes out of it.
     pub fn feed(&mut self, event: Event) {
         let Some(old) = self.world.take() else { return };
-        self.rounds = if self.rounds.0 == self.now.boot { (self.now.boot, self.rounds.1 + 1) } else { (self.now.boot, 1) };
+        self.rounds =
+            if self.rounds.0 == self.now.boot { (self.now.boot, self.rounds.1 + 1) } else { (self.now.boot, 1) };
         assert!(self.rounds.1 <= ROUNDS_MAX, "livelock: {event:?} at {:?}\n{}", self.now, self.tail());
         let actions = decide(&old, event.clone(), self.now);
         let Some(Action::Become(new)) = actions.first() else { panic!("{event:?}: the first action is not Become") };
         checks::decision(self, &old, &event, new, &actions);
         self.world = Some((**new).clone());
         if let Event::Asked { request, .. } = event {
-            if !self.save_first(&actions) {
+            if !(self.save_owed(&old, request) && self.save_first(&actions)) {
                 self.world = Some(old);
                 self.dirty = true;
                 self.answered(request, Response::Refused { kind: Refusal::Failed, message: "disk full".into() });
@@ -403,8 +293,7 @@ impl Machine {
                 }
                 *left -= 1;
             }
-            let saves =
-                matches!(action, Action::SaveLoop(..) | Action::SaveGlobal(_) | Action::SaveGate(_));
+            let saves = matches!(action, Action::SaveLoop(..) | Action::SaveGlobal(_) | Action::SaveGate(_));
             if saves && !asked {
                 failed |= !self.save(&action);
             } else if !saves {
@@ -460,96 +349,8 @@ impl Machine {
         if self.outside.latency == 0 { 0 } else { self.rng.u64(0..=self.outside.latency) }
     }
 
-    pub(super) fn new_process(&mut self) -> ProcId {
+    pub fn new_process(&mut self) -> ProcId {
         self.pids += 1;
         ProcId { pid: self.pids, start: self.now.boot }
-    }
-
-    // ---- what happens ----
-
-    /// Something is asked by the operator.
-    pub fn ask(&mut self, what: Request) -> RequestId {
-        self.ask_as(Caller::Operator { names: None, epoch: None }, what)
-    }
-
-    pub fn ask_as(&mut self, caller: Caller, what: Request) -> RequestId {
-        self.requests += 1;
-        let request = self.requests;
-        let patience = if let Request::Drain { timeout_ms } = what { timeout_ms + 1000 } else { 60_000 };
-        self.pending.insert(request, (what.clone(), self.now.boot + patience));
-        if let (Request::PhaseSet { index }, Caller::Operator { .. }) = (&what, &caller) {
-            self.phase_set = Some(*index);
-        }
-        if let (Request::Start { which } | Request::Restart { which }, Caller::Operator { .. }) = (&what, &caller) {
-            let which = which.clone();
-            self.promised.retain(|name| matches!(&which, Which::Loops(names) if !names.contains(name)));
-        }
-        if self.world.is_none() {
-            self.pending.remove(&request);
-        }
-        self.feed(Event::Asked { request, caller, what });
-        request
-    }
-
-    /// Asked by the operator, and everything that follows at once has happened.
-    pub fn order(&mut self, what: Request) -> Option<Response> {
-        let request = self.ask(what);
-        self.run(Duration::ZERO);
-        self.replies.get(&request).cloned()
-    }
-
-    pub(super) fn answered(&mut self, request: RequestId, response: Response) {
-        let Some((what, _)) = self.pending.remove(&request) else {
-            assert!(!self.replies.contains_key(&request), "request {request} was answered twice");
-            return;
-        };
-        let done = !matches!(response, Response::Refused { kind: Refusal::Failed | Refusal::Usage, .. });
-        let names = |which: &Which| match which {
-            Which::All => self.places.keys().cloned().collect(),
-            Which::Loops(names) => names.clone(),
-        };
-        match &what {
-            Request::Stop { which } if done => {
-                // Asked for before, and perhaps wanted to run again since.
-                let stopped = |name: &LoopName| {
-                    use crate::supervisor::core::world::Wish;
-                    let l = self.world.as_ref().and_then(|w| w.loops.get(name));
-                    l.is_none_or(|l| matches!(l.record.wish, Wish::Stop { .. }))
-                };
-                let promised: Vec<LoopName> = names(which).into_iter().filter(stopped).collect();
-                self.promised.extend(promised);
-            }
-            Request::PhaseSet { .. } | Request::PhaseAdvance if done => {
-                if let (Response::Phase(view), true) = (&response, self.world.is_some()) {
-                    assert_eq!(view.index, Some(self.disk.phase), "the reply says another phase than the file");
-                }
-            }
-            _ => {}
-        }
-        self.replies.insert(request, response);
-    }
-
-    /// The loop, as the supervisor sees it.
-    pub fn stage(&self, text: &str) -> StageKind {
-        self.world.as_ref().unwrap().loops[&super::name(text)].stage.kind()
-    }
-
-    pub fn place(&mut self, text: &str) -> &mut Place {
-        self.places.get_mut(&super::name(text)).unwrap()
-    }
-
-    /// The decisions of the journal, in order.
-    pub fn decisions(&self) -> Vec<&str> {
-        self.journal.iter().map(|entry| entry.decision.as_str()).collect()
-    }
-
-    /// The end of the journal, for a failed check.
-    pub(super) fn tail(&self) -> String {
-        let from = self.journal.len().saturating_sub(25);
-        let line = |e: &Entry| {
-            let l = e.loop_name.as_ref().map_or("-", LoopName::as_str).to_owned();
-            format!("{:>10} {l} {:?} {}: {}", e.at.boot, e.epoch, e.decision, e.why)
-        };
-        self.journal[from..].iter().map(line).collect::<Vec<_>>().join("\n")
     }
 }

@@ -1,9 +1,11 @@
 //! What the core's tests share: a config, an agent that talks, and a machine with a virtual clock ([`machine`]) on
 //! which every decision is checked ([`checks`]).
 
+mod asking;
 mod carry;
 mod checks;
 pub mod machine;
+pub mod place;
 
 use crate::supervisor::agents::{Adapter, Capabilities, Launch, LaunchRequest, Signal, by_name};
 use crate::supervisor::config::{
@@ -23,7 +25,7 @@ impl Adapter for Talker {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { resumes: true, own_program: true, takes_prompt: true, says_ready: true, acknowledges: true }
+        Capabilities { resumes: true, own_program: true, takes_prompt: true, ..Capabilities::default() }
     }
 
     fn launch(&self, _: &LaunchRequest) -> Launch {
@@ -52,7 +54,7 @@ pub fn talker() -> LoopConfig {
         command: Vec::new(),
         args: Vec::new(),
         workdir: PathBuf::from("/ws"),
-        kickoff: Some(PathBuf::from("/ws/kickoff.md")),
+        kickoff: None,
         handoff: None,
         env_files: Vec::new(),
         needs: Vec::new(),
@@ -118,6 +120,16 @@ pub fn pair() -> Config {
 /// One loop, `builder`.
 pub fn single(config: LoopConfig) -> Config {
     Config { loops: BTreeMap::from([(name("builder"), config)]), ..empty() }
+}
+
+/// The same loop, of a kind that says when it is up and acknowledges what reaches it.
+pub fn acknowledging(mut config: Config, text: &str) -> Config {
+    if let Some(l) = config.loops.get_mut(&name(text)) {
+        l.capabilities.says_ready = true;
+        l.capabilities.acknowledges = true;
+        l.kickoff = Some(PathBuf::from("/ws/kickoff.md"));
+    }
+    config
 }
 
 /// Everything at once: needs, memory, stagger, both roles, a program, every policy that ends agents by itself.

@@ -1,0 +1,200 @@
+//! A loop's tmux server dies, hangs, loses its socket, or an operator works in it: the loop comes back, the others wait for nothing.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod support;
+
+use cc_ci::supervisor::control::protocol::Request;
+use cc_ci::support::process::{ProcId, send, tree};
+use rustix::process::Signal;
+use std::process::Command;
+use support::script::a_loop;
+use support::{Lab, loop_name, only, read, when};
+
+fn two(script: &str) -> String {
+    format!("{}{}", a_loop("builder", script, "stop_timeout = \"1s\"\n"), a_loop("adversary", "agent.sh", ""))
+}
+
+fn signal(pid: i32, signal: Signal) {
+    send(ProcId::of(pid).unwrap().unwrap(), signal).unwrap();
+}
+
+fn tmux(lab: &Lab, name: &str, args: &[&str]) -> String {
+    let out = Command::new("tmux").arg("-S").arg(lab.tmux_socket(name)).args(args).env_remove("TMUX").output().unwrap();
+    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+/// The pids that the messy agent wrote, once it wrote so many.
+fn children(lab: &Lab, count: usize) -> Vec<i32> {
+    lab.wait_for("the children", || {
+        let pids: Vec<i32> = read(&lab.path("children")).lines().filter_map(|line| line.parse().ok()).collect();
+        if pids.len() == count { Ok(pids) } else { Err(pids) }
+    })
+}
+
+fn living(pids: &[i32]) -> Vec<ProcId> {
+    pids.iter().filter_map(|pid| ProcId::of(*pid).unwrap()).filter(|id| id.is_alive().unwrap()).collect()
+}
+
+#[test]
+fn a_killed_server_is_replaced_and_the_other_loop_is_not_touched() {
+    let lab = Lab::start_with(&two("agent.sh"));
+    let (builder, adversary) = (lab.running("builder"), lab.running("adversary"));
+    signal(builder.server, Signal::KILL);
+    let after = lab.running_after("builder", builder.epoch);
+    assert_ne!(after.server, builder.server);
+    assert!(!builder.is_alive());
+    assert_eq!(lab.running("adversary"), adversary);
+    assert_eq!(lab.view("builder").restarts, 0, "counted as a crash");
+    lab.await_decision("session-host-lost", Some("builder"));
+}
+
+#[test]
+fn a_hung_server_is_killed_after_two_deadlines_and_delays_no_other_loop() {
+    let lab = Lab::start_with(&two("agent.sh"));
+    let (builder, adversary) = (lab.running("builder"), lab.running("adversary"));
+    signal(builder.server, Signal::STOP);
+    builder.signal(Signal::KILL);
+    // Twice while the other one hangs, whose two deadlines take 4 s.
+    let mut other = adversary;
+    for _ in 0..2 {
+        other.signal(Signal::KILL);
+        other = lab.running_after("adversary", other.epoch);
+    }
+    assert_eq!(lab.decisions("session-host-hung", Some("builder")).len(), 0, "the other loop waited for the hung one");
+    let hung = lab.await_decision("session-host-hung", Some("builder"));
+    assert_eq!(hung["evidence"]["server"], builder.server);
+    let after = lab.running_after("builder", builder.epoch);
+    assert_ne!(after.server, builder.server);
+    assert_eq!(lab.running("adversary"), other);
+    assert_eq!(lab.doubles(), "");
+}
+
+#[test]
+fn a_hung_server_with_a_living_agent_is_found_when_somebody_wants_in() {
+    let lab = Lab::start_with(&two("hup-deaf.sh"));
+    let builder = lab.running("builder");
+    signal(builder.server, Signal::STOP);
+    lab.done(Request::Attach { name: loop_name("builder") });
+    let after = lab.running_after("builder", builder.epoch);
+    assert_ne!(after.server, builder.server);
+    assert!(!builder.is_alive());
+    assert_eq!(lab.doubles(), "");
+}
+
+#[test]
+fn a_removed_socket_comes_back_and_the_agent_lives_on() {
+    let lab = Lab::start_with(&two("agent.sh"));
+    let builder = lab.running("builder");
+    for _ in 0..3 {
+        std::fs::remove_file(lab.tmux_socket("builder")).unwrap();
+        lab.wait_for("the socket", || when(lab.tmux_socket("builder").exists(), "missing"));
+    }
+    assert_eq!(lab.running("builder"), builder);
+    lab.done(Request::Nudge { name: loop_name("builder"), text: "hello".into() });
+    lab.wait_for("the nudge", || when(lab.said("builder").contains("hello"), lab.said("builder")));
+    assert_eq!(lab.starts("builder").len(), 1);
+}
+
+#[test]
+fn a_socket_that_was_removed_while_no_supervisor_ran_comes_back() {
+    let mut lab = Lab::start_with(&two("agent.sh"));
+    let builder = lab.running("builder");
+    lab.kill();
+    std::fs::remove_file(lab.tmux_socket("builder")).unwrap();
+    lab.start();
+    assert_eq!(lab.running("builder"), builder);
+    lab.wait_for("the socket", || when(lab.tmux_socket("builder").exists(), "missing"));
+}
+
+#[test]
+fn an_operator_who_opens_windows_confuses_nothing() {
+    let mut lab = Lab::start_with(&two("agent.sh"));
+    let builder = lab.running("builder");
+    tmux(&lab, "builder", &["new-window", "-d", "sleep 100000"]);
+    tmux(&lab, "builder", &["split-window", "-d", "-t", "%0", "sleep 100000"]);
+    tmux(&lab, "builder", &["select-window", "-t", ":1"]);
+    lab.kill_and_restart();
+    assert_eq!(lab.running("builder"), builder);
+    lab.done(Request::Nudge { name: loop_name("builder"), text: "for the agent".into() });
+    lab.wait_for("the nudge", || when(lab.said("builder").contains("for the agent"), lab.said("builder")));
+    builder.signal(Signal::KILL);
+    let after = lab.running_after("builder", builder.epoch);
+    assert_eq!(after.server, builder.server);
+    let pane = tmux(&lab, "builder", &["display-message", "-p", "-t", "%0", "#{pane_pid}"]);
+    assert_eq!(pane.trim(), after.id.pid.to_string());
+    assert_eq!(lab.doubles(), "");
+}
+
+#[test]
+fn a_killed_pane_is_replaced_with_its_server() {
+    for script in ["agent.sh", "hup-deaf.sh"] {
+        let lab = Lab::start_with(&two(script));
+        let (builder, adversary) = (lab.running("builder"), lab.running("adversary"));
+        tmux(&lab, "builder", &["kill-pane", "-t", "%0"]);
+        let after = lab.running_after("builder", builder.epoch);
+        assert_ne!(after.server, builder.server, "{script}");
+        assert!(!builder.is_alive(), "{script}");
+        assert_eq!((lab.doubles(), lab.running("adversary")), (String::new(), adversary), "{script}");
+    }
+}
+
+#[test]
+fn what_an_agent_leaves_behind_is_gone_before_the_next_one_and_after_a_stop() {
+    let lab = Lab::start_with(&two("messy.sh"));
+    let first = lab.running("builder");
+    let left = children(&lab, 2);
+    assert_eq!(living(&left).len(), 2);
+    lab.done(Request::Nudge { name: loop_name("builder"), text: "exit 0".into() });
+    let second = lab.running_after("builder", first.epoch);
+    assert_eq!(living(&left), []);
+    assert_eq!(lab.doubles(), "");
+    let left = children(&lab, 4);
+    lab.done(Request::Restart { which: only("builder") });
+    lab.running_after("builder", second.epoch);
+    assert_eq!(living(&left), []);
+    let left = children(&lab, 6);
+    assert_eq!(living(&left).len(), 2);
+    lab.done(Request::Stop { which: only("builder") });
+    assert_eq!(living(&left), []);
+    let kept = tree::descendants(second.server).unwrap();
+    assert_eq!(kept.len(), 1, "only the log's pipe is left: {kept:?}");
+    assert_eq!(lab.doubles(), "");
+}
+
+#[test]
+fn nothing_of_the_daemons_environment_reaches_the_server_and_nothing_but_the_env_file_the_agent() {
+    let seeds =
+        ["CLAUDECODE", "CLAUDE_CODE_CHILD_SESSION", "TMUX", "DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR", "SECRET"];
+    let mut lab = Lab::new(&a_loop("builder", "agent.sh", "env_files = [\"env\"]\n"));
+    std::fs::write(lab.path("ws/env"), "API_KEY=a-secret-value\n").unwrap();
+    lab.options.env = seeds.map(|name| (name.to_owned(), "seeded-value".to_owned())).into();
+    lab.start();
+    let agent = lab.running("builder");
+    let of = |pid, file| String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/{file}")).unwrap()).into_owned();
+    for pid in [agent.id.pid, agent.server] {
+        let environ = of(pid, "environ");
+        assert!(environ.contains("PATH="), "{environ}");
+        for name in seeds {
+            assert!(!environ.split('\0').any(|var| var.starts_with(&format!("{name}="))), "{environ}");
+        }
+        assert!(!environ.contains("seeded-value"));
+    }
+    assert!(of(agent.id.pid, "environ").contains("API_KEY=a-secret-value"));
+    let global = tmux(&lab, "builder", &["show-environment", "-g"]);
+    let session = tmux(&lab, "builder", &["show-environment", "-t", "builder"]);
+    agent.signal(Signal::KILL);
+    lab.running_after("builder", agent.epoch);
+    let everything = [of(agent.server, "environ"), of(agent.server, "cmdline"), global, session, lab.stderr()];
+    for text in everything {
+        assert!(!text.contains("a-secret-value") && !text.contains("seeded-value"), "{text}");
+    }
+    for id in support::reaper::all(&lab.path("")) {
+        assert!(!of(id.pid, "cmdline").contains("a-secret-value"));
+    }
+    let mut grep = Command::new("grep");
+    grep.args(["-rlE", "a-secret-value|seeded-value"]);
+    let out = grep.args([lab.path("state"), lab.path("run"), lab.path("stderr")]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&out.stdout), "", "a secret is in a file");
+}
