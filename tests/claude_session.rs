@@ -39,6 +39,7 @@ fn a_killed_agent_is_resumed_and_the_api_sees_the_earlier_turns() {
     c.asked("GRANITE");
     c.turn("builder", "idle");
     let session = c.session(first);
+    c.written(first, "GRANITE");
     first.signal(Signal::KILL);
     let second = c.up_after("builder", first.epoch);
     c.ready("builder");
@@ -57,6 +58,7 @@ fn a_turn_that_the_agents_death_cut_is_taken_up_again() {
     c.lab.start();
     let first = c.up("builder");
     c.turn("builder", "tool");
+    c.written(first, "sleep 300");
     first.signal(Signal::KILL);
     c.up_after("builder", first.epoch);
     c.turn("builder", "idle");
@@ -86,7 +88,7 @@ fn a_transcript_that_cannot_be_resumed_ends_in_a_fresh_session_with_the_handoff(
     let Some(c) = ClaudeLab::start("torn transcript", &claude_loop("builder", "")) else { return };
     let first = c.up("builder");
     c.turn("builder", "idle");
-    c.written(first);
+    c.written(first, "mock answer");
     let session = c.session(first);
     std::fs::write(c.transcript(&session), "\0\0\0{\"type\":\"us").unwrap();
     first.signal(Signal::KILL);
@@ -104,7 +106,7 @@ fn two_loops_in_one_workdir_keep_their_sessions_apart() {
     for name in ["builder", "adversary"] {
         let first = c.up(name);
         c.turn(name, "idle");
-        c.written(first);
+        c.written(first, "mock answer");
         first.signal(Signal::KILL);
         c.up_after(name, first.epoch);
         c.ready(name);

@@ -152,15 +152,16 @@ impl ClaudeLab {
         found.into_iter().find(|path| path.exists()).unwrap()
     }
 
-    /// Waits until an answer is in the transcript: the CLI writes it a moment after it says that the turn ended.
+    /// Waits until this is in the transcript: the CLI writes what happened a moment after it tells of it, and an agent
+    /// killed before that has nothing to resume.
     #[track_caller]
-    pub fn written(&self, agent: Agent) {
+    pub fn written(&self, agent: Agent, wanted: &str) {
         let session = self.session(agent);
         let file = |p: PathBuf| p.join(format!("{session}.jsonl"));
-        self.lab.wait_for("the transcript to have the answer", || {
+        self.lab.wait_for(&format!("the transcript to have `{wanted}`"), || {
             let dirs = std::fs::read_dir(self.lab.path("home/.claude/projects")).into_iter().flatten().flatten();
             let text: String = dirs.map(|d| file(d.path())).filter(|p| p.exists()).map(|p| read(&p)).collect();
-            when(text.contains("mock answer"), text)
+            when(text.contains(wanted), text)
         });
     }
 
