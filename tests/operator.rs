@@ -99,6 +99,9 @@ fn an_index_file_that_was_copied_over_is_accepted_at_start_and_told() {
     });
     lab.kill_and_restart();
     assert_eq!((lab.status().phase.unwrap().index, lab.index()), (Some(3), "3\n".to_owned()));
+    // Accepted once: the next start knows it.
+    let told = lab.decisions("phase-loaded", None);
+    assert_eq!(told.len(), 1, "{told:?}");
 }
 
 #[test]

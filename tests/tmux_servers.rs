@@ -109,6 +109,27 @@ fn a_socket_that_was_removed_while_no_supervisor_ran_comes_back() {
 }
 
 #[test]
+fn a_server_that_no_record_names_and_whose_socket_is_gone_is_found_by_its_lock() {
+    let mut lab = Lab::start_with(&two("agent.sh"));
+    let builder = lab.running("builder");
+    lab.kill();
+    std::fs::remove_file(lab.tmux_socket("builder")).unwrap();
+    // As after a supervisor that died before it wrote down which server there is.
+    let record = lab.state("loops/builder.json");
+    let mut value: serde_json::Value = serde_json::from_str(&read(&record)).unwrap();
+    let server = value.as_object_mut().unwrap().values_mut().find_map(|v| v.get_mut("server")).unwrap();
+    *server = serde_json::Value::Null;
+    std::fs::write(&record, value.to_string()).unwrap();
+    lab.start();
+    lab.wait_for("its server to be known again", || {
+        let view = lab.view("builder");
+        if view.server_pid == Some(builder.server) { Ok(()) } else { Err(Box::new(view)) }
+    });
+    lab.running("builder");
+    assert_eq!(lab.doubles(), "");
+}
+
+#[test]
 fn an_operator_who_opens_windows_confuses_nothing() {
     let mut lab = Lab::start_with(&two("agent.sh"));
     let builder = lab.running("builder");

@@ -11,8 +11,9 @@ use rustix::io::{Errno, FdFlags};
 use rustix::process::Signal;
 use std::convert::Infallible;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -169,15 +170,38 @@ fn claim(spec: &SessionSpec, dir: &Path, socket: &Path) -> Result<File, SessionE
     let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(at)?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => return Err(lives("it holds `server.lock`")),
+        Err(Errno::WOULDBLOCK) => {
+            call_back(&path, socket);
+            return Err(lives("it holds `server.lock`"));
+        }
         Err(e) => return Err(at(e.into())),
     }
     rustix::io::fcntl_setfd(&lock, FdFlags::empty()).map_err(|e| at(e.into()))?;
+    // This process becomes the server. Only for `call_back`: without it a server whose socket is gone is not found.
+    if let Err(e) = lock.set_len(0).and_then(|()| writeln!(&lock, "{}", std::process::id())) {
+        eprintln!("supervisor: writing the pid to `{}`: {e}", path.display());
+    }
     // One that was started without us has no lock. A socket that nobody listens on is what a killed server leaves.
     match UnixStream::connect(socket) {
         Ok(_) => Err(lives("it answers on its socket")),
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(lock),
         Err(cause) => Err(SessionError::Path { doing: "look for a server at", path: socket.to_owned(), cause }),
+    }
+}
+
+/// Has the living server make its socket again, in case it was removed and nobody knows the server any more but its lock:
+/// the supervisor finds it by the socket. One that was left stopped goes on; while loops are frozen no session starts.
+fn call_back(lock: &Path, socket: &Path) {
+    let server = std::fs::read_to_string(lock).ok().and_then(|text| text.trim().parse().ok());
+    let Some(server) = server.and_then(|pid| ProcId::of(pid).ok().flatten()) else { return };
+    // The pid may be somebody else's by now; only a server of this socket has it in its argv.
+    let argv = std::fs::read(format!("/proc/{}/cmdline", server.pid)).unwrap_or_default();
+    if argv.split(|b| *b == 0).any(|arg| arg == socket.as_os_str().as_bytes()) {
+        for signal in [Signal::CONT, Signal::USR1] {
+            if let Err(e) = send(server, signal) {
+                eprintln!("supervisor: {signal:?} to the tmux server {}: {e}", server.pid);
+            }
+        }
     }
 }
 
@@ -205,6 +229,12 @@ pub fn make_private_dir(dir: &Path) -> io::Result<()> {
         .mode(0o750)
         .create(dir)
         .map_err(|e| io::Error::new(e.kind(), format!("create folder `{}`: {e}", dir.display())))
+}
+
+/// Where `supervisor event` leaves what no supervisor was there to hear; the next one reads it when it begins. A line of
+/// JSON each: `{"epoch":7,"event":…}`.
+pub fn missed_events(runtime_dir: &Path, name: &LoopName) -> PathBuf {
+    session_dir(runtime_dir, name).join("missed-events.jsonl")
 }
 
 /// Tells the tmux server `server` to look for children that ended. Call it when an agent's pidfd fired, before each probe

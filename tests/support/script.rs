@@ -22,7 +22,7 @@ while IFS= read -r line; do
 done
 "#;
 
-const SCRIPTS: [(&str, &str); 5] = [
+const SCRIPTS: [(&str, &str); 6] = [
     // The usual one.
     ("agent.sh", ""),
     // Does not end for a terminal that hung up, nor when told to.
@@ -31,6 +31,8 @@ const SCRIPTS: [(&str, &str); 5] = [
     ("hup-deaf.sh", "trap '' HUP\n"),
     // Dies while @dir@/broken is there.
     ("fragile.sh", "[ ! -e '@dir@/broken' ] || exit 7\n"),
+    // Leaves a child behind that ignores SIGHUP.
+    ("litter.sh", "(trap '' HUP TERM; exec sleep 100000) &\n"),
     // Leaves children behind: one that ignores SIGHUP, one double-forked in a session of its own without environment.
     (
         "messy.sh",

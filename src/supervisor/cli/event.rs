@@ -4,12 +4,16 @@
 use super::context::{Context, inherited_socket};
 use crate::supervisor::control::client;
 use crate::supervisor::control::protocol::{Call, Request};
+use crate::supervisor::session;
 use anyhow::{Context as _, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::Value;
 use std::env;
-use std::io::{IsTerminal, stdin};
+use std::fs::OpenOptions;
+use std::io::{IsTerminal, Write, stdin};
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// For all of it. A hook holds its agent up for as long as it runs.
@@ -20,6 +24,9 @@ const LARGEST: usize = 16 << 20;
 const MOST: usize = (1 << 20) - 1024;
 /// What is kept of each field of an event above [`MOST`].
 const FIELD: usize = 16 * 1024;
+
+/// What is left for the next supervisor grows no further: days without one are no reason to fill a tmpfs.
+const MISSED_MOST: u64 = 1 << 20;
 
 /// Options of `event`.
 #[derive(Debug, clap::Args)]
@@ -38,7 +45,6 @@ pub struct Args {
 pub fn run(context: &Context, args: &Args) {
     if let Err(error) = pass_on(context, args) {
         if args.verbose {
-            use std::io::Write;
             // Nobody reads stderr: then it is as without --verbose.
             let _ = writeln!(std::io::stderr(), "supervisor: passing an event on: {error:#}");
         }
@@ -58,7 +64,29 @@ fn pass_on(context: &Context, args: &Args) -> anyhow::Result<()> {
     let event = read(&text);
     let socket = inherited_socket().map_or_else(|| context.socket(), Ok)?;
     let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-    client::call(&socket, &Call { from, epoch, request: Request::Event { event } }, left)?;
+    let call = Call { from, epoch, request: Request::Event { event } };
+    match client::call(&socket, &call, left) {
+        Ok(_) => Ok(()),
+        Err(why) => {
+            // A supervisor may be restarted at any time: a turn's end that is told just then must not be lost.
+            leave(&socket, &call).with_context(|| format!("{why}; leaving it for the next supervisor"))?;
+            Err(why).context("left for the next supervisor to read")
+        }
+    }
+}
+
+/// One write, so that lines of hooks that run at once do not mix.
+fn leave(socket: &Path, call: &Call) -> anyhow::Result<()> {
+    let (Some(name), Request::Event { event }, Some(runtime_dir)) = (&call.from, &call.request, socket.parent()) else {
+        bail!("whose it is, or where, is not known");
+    };
+    let path = session::missed_events(runtime_dir, name);
+    let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
+    if file.metadata()?.len() > MISSED_MOST {
+        bail!("`{}` is full", path.display());
+    }
+    let line = format!("{}\n", serde_json::json!({ "epoch": call.epoch, "event": event }));
+    file.write_all(line.as_bytes())?;
     Ok(())
 }
 

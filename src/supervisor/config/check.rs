@@ -16,7 +16,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// A prompt is handed over as one argument, and Linux takes at most 128 KiB for one, its NUL included (execve(2)).
-const LARGEST_PROMPT: u64 = 128 * 1024 - 1;
+pub const LARGEST_PROMPT: u64 = 128 * 1024 - 1;
 /// A plan is read by the agent, which would choke on more.
 const LARGEST_PLAN: u64 = 4 << 20;
 const LARGEST_ENV_FILE: u64 = 1 << 20;

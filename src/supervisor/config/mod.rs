@@ -13,7 +13,8 @@ mod read;
 pub mod report;
 mod walk;
 
-pub use file::{NotFound, find, read_file};
+pub use check::LARGEST_PROMPT;
+pub use file::{NotFound, find, read_file, read_text};
 pub use read::{ConfigErrors, Loaded, read, read_with};
 
 use super::agents::{Adapter, Capabilities};

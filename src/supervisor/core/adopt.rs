@@ -16,6 +16,8 @@ impl Draft<'_> {
             self.after_reboot(name);
             return;
         }
+        // A start of the supervisor before may be on its way still, also one that it had given up itself.
+        self.given_up(name);
         let Some(l) = self.w.loops.get(name) else { return };
         match facts.agent {
             Some(_) => self.adopt_running(name, &facts),
@@ -44,7 +46,6 @@ impl Draft<'_> {
                 Some(agent) => {
                     let evidence = json!({ "intended": agent.epoch, "pane": facts.epoch });
                     self.forget_intent(name);
-                    self.given_up(name);
                     self.journal(
                         Some(name),
                         "adopt",
@@ -94,10 +95,15 @@ impl Draft<'_> {
         agent.process = Some(process);
         let told = agent.told.take();
         // What it said of itself before, it said to an earlier supervisor.
-        l.life = Life { startup: super::world::Startup::Found, ..Life::new(now, "found running") };
-        // Where it is in its turn was lost with the earlier supervisor: nothing may cut it.
-        if agent.turns == Turns::Told {
-            l.life.turn = Turn::Busy { since: now };
+        let startup = match agent.turns {
+            Turns::Untold => super::world::Startup::Found,
+            Turns::Busy | Turns::Over => super::world::Startup::Ready,
+        };
+        l.life = Life { startup, ..Life::new(now, "found running") };
+        match agent.turns {
+            Turns::Untold => {}
+            Turns::Busy => l.life.turn = Turn::Busy { since: now },
+            Turns::Over => l.life.turn = Turn::Idle { since: now },
         }
         l.record.agent = Some(agent);
         self.enter(name, Stage::Up { since: now });
@@ -126,6 +132,7 @@ impl Draft<'_> {
         }
         let told = self.w.loops.get(name).and_then(|l| l.record.agent.as_ref()).and_then(|a| a.told);
         self.ended_without_crash(name, told);
+        self.given_up(name);
         self.clear(name);
     }
 

@@ -127,6 +127,8 @@ pub enum Event {
         /// Children that the kernel killed for memory since the last look, the agent living on.
         children_oom_killed: u64,
     },
+    /// Several that came of one look, to be decided about as one.
+    Together(Vec<Event>),
     /// A need was probed.
     NeedProbed {
         /// Which.

@@ -50,6 +50,10 @@ const WALL_RECHECK_MS: u64 = 60_000;
 /// Signals to end that come this close together are one.
 const ONE_WISH: Duration = Duration::from_secs(1);
 
+/// When the supervisor ends, what still lives this long after the longest `stop_timeout` sleeps in the kernel or is
+/// another user's: waiting longer would only keep the machine from going down.
+const UNKILLABLE: Duration = Duration::from_secs(10);
+
 /// What is to be done about `event`. The first action is always [`Action::Become`].
 pub fn decide(world: &World, event: Event, now: Now) -> Vec<Action> {
     let mut draft = Draft::new(world, now);
@@ -118,6 +122,7 @@ impl<'a> Draft<'a> {
             Event::Sampled { name, epoch, output_at, memory, children_oom_killed } => {
                 self.sampled(&name, epoch, output_at, memory, children_oom_killed);
             }
+            Event::Together(events) => events.into_iter().for_each(|event| self.handle(event)),
             Event::NeedProbed { need, found } => self.need_probed(&need, found),
             Event::MemoryRead { free } => {
                 self.w.memory = world::MemorySample { free, at: Some(self.now.boot) };
@@ -247,17 +252,26 @@ impl<'a> Draft<'a> {
             Mode::Running => {}
             Mode::Leaving => self.push(Action::Exit),
             Mode::StoppingLoops => {
-                if names.iter().all(|name| {
-                    self.w.loops.get(name).is_none_or(|l| matches!(l.stage, Stage::Down { .. } | Stage::Adopting))
-                }) {
-                    for name in names {
-                        if let Some(l) = self.w.loops.get(name) {
-                            let server = l.record.server;
-                            self.push(Action::RetireHost(name.clone(), server));
-                        }
+                let ended = |l: &Loop| matches!(l.stage, Stage::Down { .. } | Stage::Adopting);
+                let left: Vec<&str> =
+                    self.w.loops.iter().filter(|(_, l)| !ended(l)).map(|(name, _)| name.as_str()).collect();
+                let left = left.join(", ");
+                let slowest = self.w.config.loops.values().map(|c| c.stop_timeout).max().unwrap_or_default();
+                let since = self.w.global.ended.unwrap_or(self.now);
+                if !left.is_empty() {
+                    if !self.due(since.plus(slowest + UNKILLABLE).boot) {
+                        return;
                     }
-                    self.push(Action::Exit);
+                    let why = format!("what is left of {left} cannot be killed; the supervisor ends without it");
+                    self.journal(None, "supervisor-ends", &why, json!({}), Some("the next one clears it away".into()));
                 }
+                for name in names {
+                    // A server of another boot is nobody.
+                    let here = |l: &&Loop| l.record.boot_id == self.w.boot_id;
+                    let server = self.w.loops.get(name).filter(here).and_then(|l| l.record.server);
+                    self.push(Action::RetireHost(name.clone(), server));
+                }
+                self.push(Action::Exit);
             }
         }
     }

@@ -49,6 +49,21 @@ impl Draft<'_> {
             l.life.stall = Stall::None;
             self.signal(name, signal);
         }
+        self.remember_turn(name);
+    }
+
+    /// The turn must be known to the next supervisor: one that took an idle agent for a busy one would never nudge it,
+    /// and one that took a busy one for idle would cut its turn. Only what changes is written.
+    fn remember_turn(&mut self, name: &LoopName) {
+        let Some(l) = self.get_mut(name) else { return };
+        let now = match l.life.turn {
+            Turn::Unknown => return,
+            Turn::Idle { .. } => Turns::Over,
+            Turn::Busy { .. } | Turn::Tool { .. } | Turn::Person { .. } | Turn::Overloaded { .. } => Turns::Busy,
+        };
+        if let Some(agent) = l.record.agent.as_mut().filter(|agent| agent.turns != Turns::Untold) {
+            agent.turns = now;
+        }
     }
 
     fn signal(&mut self, name: &LoopName, signal: Signal) {
@@ -61,8 +76,8 @@ impl Draft<'_> {
             life.attention = Said::No;
         }
         if matches!(signal, Signal::PromptAccepted | Signal::ToolStarted | Signal::TurnEnded) {
-            if let Some(agent) = &mut l.record.agent {
-                agent.turns = Turns::Told;
+            if let Some(agent) = l.record.agent.as_mut().filter(|agent| agent.turns == Turns::Untold) {
+                agent.turns = Turns::Busy;
             }
         }
         match signal {

@@ -5,7 +5,7 @@ use super::action::{Action, Start};
 use super::event::{HostFacts, NotStarted};
 use super::holds::{fresh_memory, fresh_need, lasting, passing, stagger_until};
 use super::stage::{Respawn, Stage};
-use super::world::{AgentRecord, Life, Need, NeedState, NextSession, Pipe, Probe, StartFailure, Turns};
+use super::world::{AgentRecord, HostStatus, Life, Need, NeedState, NextSession, Pipe, Probe, StartFailure, Turns};
 use crate::supervisor::agents::{Prompt, Session};
 use crate::supervisor::config::OnPhase;
 use crate::supervisor::names::{LoopName, NeedName};
@@ -57,7 +57,9 @@ impl Draft<'_> {
 
     /// A start tells by itself that something runs already; a loop that is held has nothing else to tell it.
     fn settle_given_up(&mut self, name: &LoopName) {
-        let Some(at) = self.w.loops.get(name).and_then(|l| l.look_again) else { return };
+        let Some(l) = self.w.loops.get(name) else { return };
+        // Without a server there is nobody to ask; a new one tells by itself what runs in it.
+        let (Some(at), HostStatus::Ready { .. }) = (l.look_again, &l.host.status) else { return };
         // Also in a freeze: it stopped only what was up, so an agent that comes of this would run through it.
         if !self.due(at) {
             return;
@@ -196,7 +198,7 @@ impl Draft<'_> {
         if let Some(agent) = &mut l.record.agent {
             agent.process = Some(process);
         }
-        if let super::world::HostStatus::Ready { misses, .. } = &mut l.host.status {
+        if let HostStatus::Ready { misses, .. } = &mut l.host.status {
             *misses = 0;
         }
         l.pipe = Pipe::Open;

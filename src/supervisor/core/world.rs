@@ -288,7 +288,7 @@ pub struct AgentRecord {
     /// The phase that it was started in or told of.
     #[serde(default)]
     pub phase: Option<usize>,
-    /// Whether it has told of its turns.
+    /// What it last told of its turns.
     #[serde(default)]
     pub turns: Turns,
     /// Its session.
@@ -298,15 +298,17 @@ pub struct AgentRecord {
     pub told: Option<StopWhy>,
 }
 
-/// Whether an agent tells of its turns.
+/// What an agent last told of its turns, as far as the next supervisor must know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Turns {
     /// It has not yet, and may never.
     #[default]
     Untold,
-    /// It has: a supervisor that finds it running must take it as in the midst of one.
-    Told,
+    /// It is in one: nothing may cut it.
+    Busy,
+    /// Its last one has ended: it can be spoken to, held and restarted.
+    Over,
 }
 
 /// What the next start does about the session.

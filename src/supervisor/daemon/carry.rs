@@ -13,6 +13,7 @@ use crate::supervisor::tmux;
 use crate::support::clock::Now;
 use crate::support::process::{self, Delivery, ProcId};
 use rustix::process::Signal;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::tasks::Purpose;
@@ -61,22 +62,18 @@ impl Daemon {
             Action::Thaw(name) => self.thaw(&name),
             Action::Repipe(name) => self.repipe(&name),
             Action::Nudge { name, text, request, clearing } => {
-                let purpose = Purpose::Nudge { name: name.clone(), request };
                 let keys = match clearing {
                     Clearing::Nothing => &[],
-                    Clearing::InTheWay => self.config.loops.get(&name).map_or(&[][..], |c| c.adapter.clearing_keys()),
+                    Clearing::InTheWay => self.clearing_keys(&name),
                 };
-                if let Err(why) = self.tmux(&name, &tmux::send_text(keys, &text), purpose) {
-                    self.queue.push_back(Event::NudgeSent { name, result: Err(why), request });
-                }
+                self.texts.entry(name.clone()).or_default().push_back((tmux::send_text(keys, &text), request));
+                self.type_next(&name);
             }
             Action::ClearTheWay(name) => {
-                let keys = self.config.loops.get(&name).map_or(&[][..], |c| c.adapter.clearing_keys());
+                let keys = self.clearing_keys(&name);
                 if !keys.is_empty() {
-                    let purpose = Purpose::Nudge { name: name.clone(), request: None };
-                    if let Err(why) = self.tmux(&name, &tmux::send_keys(keys), purpose) {
-                        self.queue.push_back(Event::NudgeSent { name, result: Err(why), request: None });
-                    }
+                    self.texts.entry(name.clone()).or_default().push_back((tmux::send_keys(keys), None));
+                    self.type_next(&name);
                 }
             }
             Action::LookAtTranscript { name, epoch, path } => {
@@ -91,6 +88,30 @@ impl Daemon {
             Action::MovePhase { from, to, by } => self.move_phase(from, to, &by),
             Action::Reply(request, response) => self.answer(request, &response),
             Action::Exit => self.ending = Ending::Yes,
+        }
+    }
+
+    fn clearing_keys(&self, name: &LoopName) -> &'static [&'static str] {
+        self.config.loops.get(name).map_or(&[], |c| c.adapter.clearing_keys())
+    }
+
+    /// Types the next text into a loop's pane, once the one before has been: each is typed in parts, and two at once
+    /// would be one line.
+    pub(super) fn type_next(&mut self, name: &LoopName) {
+        let typing = |p: &Purpose| matches!(p, Purpose::Nudge { name: n, .. } if n == name);
+        while !self.tasks.iter().any(|running| typing(&running.purpose)) {
+            let Some((call, request)) = self.texts.get_mut(name).and_then(VecDeque::pop_front) else { return };
+            let purpose = Purpose::Nudge { name: name.clone(), request };
+            if let Err(why) = self.tmux(name, &call, purpose) {
+                self.queue.push_back(Event::NudgeSent { name: name.clone(), result: Err(why), request });
+            }
+        }
+    }
+
+    /// What waits to be typed was meant for an agent that is gone.
+    pub(super) fn drop_texts(&mut self, name: &LoopName, why: &str) {
+        for (_, request) in self.texts.remove(name).unwrap_or_default() {
+            self.queue.push_back(Event::NudgeSent { name: name.clone(), result: Err(why.to_owned()), request });
         }
     }
 

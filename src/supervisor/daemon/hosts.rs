@@ -293,6 +293,7 @@ impl Daemon {
         self.retries
             .retain(|(_, r)| !matches!(r, Retry::Probe { name: n, .. } | Retry::Death { name: n, .. } if n == name));
         let why = format!("its tmux server {} died", server.pid);
+        self.drop_texts(name, &why);
         self.queue.push_back(Event::HostDown { name: name.clone(), why });
     }
 

@@ -5,6 +5,7 @@ use super::looks::is_missing;
 use super::tasks::Purpose;
 use crate::supervisor::agents::{LaunchRequest, Prompt, Session};
 use crate::supervisor::config::placeholders::{Values, render};
+use crate::supervisor::config::{LARGEST_PROMPT, read_text};
 use crate::supervisor::control;
 use crate::supervisor::core::action::Start;
 use crate::supervisor::core::event::{Event, NotStarted};
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 impl Daemon {
     pub(super) fn start(&mut self, start: Start) {
+        self.drop_texts(&start.name, "its agent was started anew");
         // The intent must be durable before there can be an agent.
         let begun = match self.save_loop(&start.name) {
             Ok(()) => self.respawn(&start).map_err(|e| format!("{e:#}")),
@@ -99,7 +101,8 @@ fn real(workdir: &Path) -> PathBuf {
 }
 
 fn read_prompt(file: &std::path::Path, values: &Values) -> Result<String> {
-    let text = std::fs::read_to_string(file)
+    // Never a pipe, which would hold the event loop up, and nothing that does not fit an argument.
+    let text = read_text(file, LARGEST_PROMPT)
         .with_context(|| format!("reading the prompt `{}`; put it there, or change the loop", file.display()))?;
     render(&text, values).with_context(|| format!("filling in the prompt `{}`", file.display()))
 }

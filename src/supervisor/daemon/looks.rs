@@ -66,6 +66,11 @@ impl Daemon {
     }
 
     pub(super) fn sample(&mut self, name: &LoopName, epoch: u64) {
+        let seen = self.look_at(name, epoch);
+        self.queue.push_back(seen);
+    }
+
+    fn look_at(&self, name: &LoopName, epoch: u64) -> Event {
         let now = Now::read();
         let log = self.store.layout().log(name);
         let modified = std::fs::metadata(&log).and_then(|meta| meta.modified()).ok();
@@ -77,17 +82,13 @@ impl Daemon {
         });
         let wanted = self.config.loops.get(name).is_some_and(|c| c.restart_above.is_some());
         let memory = if wanted { self.memory_of(name) } else { None };
-        let sampled = Event::Sampled { name: name.clone(), epoch, output_at, memory, children_oom_killed: 0 };
-        self.queue.push_back(sampled);
+        Event::Sampled { name: name.clone(), epoch, output_at, memory, children_oom_killed: 0 }
     }
 
     /// Output is no event, so it is looked for before somebody is told of the last sign of life.
     pub(super) fn sample_all(&mut self) {
-        let living: Vec<(LoopName, u64)> =
-            self.agents.iter().map(|(name, (epoch, ..))| (name.clone(), *epoch)).collect();
-        for (name, epoch) in living {
-            self.sample(&name, epoch);
-        }
+        let seen = self.agents.iter().map(|(name, (epoch, ..))| self.look_at(name, *epoch)).collect();
+        self.queue.push_back(Event::Together(seen));
     }
 
     fn memory_of(&self, name: &LoopName) -> Option<u64> {

@@ -83,6 +83,8 @@ struct Daemon {
     queue: VecDeque<Event>,
     ending: Ending,
     tasks: Vec<Running>,
+    /// Texts that wait to be typed into each loop's pane, and whom to answer.
+    texts: BTreeMap<LoopName, VecDeque<(super::tmux::Call, Option<RequestId>)>>,
     /// Notifications that wait for one of the few places for notify programs.
     notifications: VecDeque<Vec<u8>>,
     /// The living agents: epoch, process, pidfd.
@@ -113,8 +115,8 @@ struct Daemon {
 struct SignalPipes {
     /// SIGINT and SIGTERM.
     end: UnixStream,
-    /// SIGHUP.
-    hangup: UnixStream,
+    /// SIGHUP; `None` where it is ignored.
+    hangup: Option<UnixStream>,
 }
 
 impl Daemon {

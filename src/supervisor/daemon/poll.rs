@@ -44,12 +44,12 @@ impl Daemon {
     }
 
     fn wait(&self) -> anyhow::Result<Vec<Token>> {
-        let mut tokens = vec![Token::End, Token::Hangup, Token::Watch];
-        let mut fds = vec![
-            PollFd::new(&self.signals.end, PollFlags::IN),
-            PollFd::new(&self.signals.hangup, PollFlags::IN),
-            PollFd::new(&self.watch, PollFlags::IN),
-        ];
+        let mut tokens = vec![Token::End, Token::Watch];
+        let mut fds = vec![PollFd::new(&self.signals.end, PollFlags::IN), PollFd::new(&self.watch, PollFlags::IN)];
+        if let Some(hangup) = &self.signals.hangup {
+            tokens.push(Token::Hangup);
+            fds.push(PollFd::new(hangup, PollFlags::IN));
+        }
         for (token, fd, flags) in self.server.poll_fds() {
             tokens.push(Token::Control(token, flags));
             fds.push(PollFd::from_borrowed_fd(fd, flags));
@@ -116,7 +116,7 @@ impl Daemon {
                 self.queue.push_back(Event::Shutdown(self.options.leave));
             }
             Token::Hangup => {
-                drain(&mut self.signals.hangup);
+                self.signals.hangup.as_mut().map(drain);
                 // A terminal that is closed is no wish to stop the loops.
                 self.queue.push_back(Event::Shutdown(Leave::Sessions));
             }

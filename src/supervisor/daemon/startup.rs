@@ -1,6 +1,7 @@
 //! From nothing to a daemon that has looked at its state and at nothing else.
 
 use super::{Daemon, Ending, RunOptions, SignalPipes, saving::Dirty};
+use crate::supervisor::agents::Adapter;
 use crate::supervisor::config::Config;
 use crate::supervisor::control::server::Server;
 use crate::supervisor::core::event::Event;
@@ -63,7 +64,9 @@ pub(super) fn begin(config: Arc<Config>, options: RunOptions) -> anyhow::Result<
     crate::supervisor::session::make_private_dir(&config.runtime_dir)?;
     let watch = SocketWatch::new(&config.runtime_dir).context("watching the session folders")?;
     let server = Server::bind(&crate::supervisor::control::socket_path(&config.runtime_dir))?;
-    let signals = SignalPipes { end: signal_pipe(&[SIGINT, SIGTERM])?, hangup: signal_pipe(&[SIGHUP])? };
+    // Started by nohup: a terminal that goes away is then no reason to end, only to be ignored as before.
+    let hangup = if ignored(SIGHUP) { None } else { Some(signal_pipe(&[SIGHUP])?) };
+    let signals = SignalPipes { end: signal_pipe(&[SIGINT, SIGTERM])?, hangup };
 
     let entry = Entry {
         at: now,
@@ -83,6 +86,9 @@ pub(super) fn begin(config: Arc<Config>, options: RunOptions) -> anyhow::Result<
         queue.push_back(Event::PhaseLoaded { index, note });
     }
     queue.extend(notes.into_iter().map(|note| Event::Noted { note }));
+    for (name, l) in &config.loops {
+        queue.extend(missed(&config, name, l.adapter));
+    }
     queue.push_back(Event::Begun);
     queue.extend(orphans.into_iter().map(|(name, record)| Event::Orphan { name, record: Box::new(record) }));
     Ok(Daemon {
@@ -94,6 +100,7 @@ pub(super) fn begin(config: Arc<Config>, options: RunOptions) -> anyhow::Result<
         queue,
         ending: Ending::No,
         tasks: Vec::new(),
+        texts: BTreeMap::new(),
         notifications: VecDeque::new(),
         agents: BTreeMap::new(),
         servers: BTreeMap::new(),
@@ -190,11 +197,44 @@ fn load_phase(
     Ok(Some((index, note)))
 }
 
+/// What agents told while no supervisor ran. Before anything is looked for: it says where adopted agents are in their
+/// turns.
+fn missed(config: &Config, name: &LoopName, adapter: &dyn Adapter) -> Vec<Event> {
+    let path = crate::supervisor::session::missed_events(&config.runtime_dir, name);
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+        Err(e) => {
+            tracing::warn!("{name}: reading what its agent told meanwhile in `{}`: {e}", path.display());
+            return Vec::new();
+        }
+    };
+    if let Err(e) = std::fs::remove_file(&path) {
+        tracing::warn!("{name}: removing `{}`: {e}; it will be read again", path.display());
+    }
+    let told = String::from_utf8_lossy(&text);
+    // Anything else in it was not written by `supervisor event`.
+    let lines = told.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    lines
+        .map(|line| Event::Signals {
+            name: name.clone(),
+            epoch: line["epoch"].as_u64(),
+            signals: adapter.read_event(&line["event"], Now::read().wall),
+        })
+        .collect()
+}
+
 /// Jitter and session uuids come from it: different in each run. The hasher's keys are the standard library's own
 /// random ones.
 fn seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::hash::RandomState::new().build_hasher().finish()
+}
+
+/// Whether this process was started with a signal ignored. What /proc does not tell counts as not ignored.
+fn ignored(signal: i32) -> bool {
+    let status = procfs::process::Process::myself().and_then(|me| me.status());
+    status.is_ok_and(|status| status.sigign >> (signal - 1) & 1 == 1)
 }
 
 /// The read end of a pipe that gets a byte for each of these signals.

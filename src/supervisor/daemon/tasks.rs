@@ -102,7 +102,8 @@ impl Daemon {
                     self.queue.push_back(Event::HostMute { name: name.clone() });
                 }
                 let result = result.map_err(|why| why.to_string());
-                self.queue.push_back(Event::NudgeSent { name, result, request });
+                self.queue.push_back(Event::NudgeSent { name: name.clone(), result, request });
+                self.type_next(&name);
             }
             Purpose::Need { need, what } => {
                 let found = match ended.end {

@@ -199,3 +199,14 @@ fn a_session_of_a_loop_that_the_config_no_longer_names_is_ended() {
     m.feed(Event::Orphan { name: name("gone"), record: Box::new(record) });
     assert!(m.decided("retire"));
 }
+
+#[test]
+fn an_agent_whose_turn_had_ended_is_found_idle_and_one_in_its_turn_busy() {
+    let mut m = silent(talker());
+    m.signal("builder", Signal::PromptAccepted);
+    killed_for(&mut m, SECOND);
+    assert!(matches!(m.seen("builder").life.turn, Turn::Busy { .. }));
+    m.signal("builder", Signal::TurnEnded);
+    killed_for(&mut m, SECOND);
+    assert!(matches!(m.seen("builder").life.turn, Turn::Idle { .. }));
+}

@@ -1,0 +1,73 @@
+//! What agents tell of themselves reaches the supervisor that runs, or the next one; what is typed reaches the agent.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod support;
+
+use cc_ci::supervisor::control::protocol::Request;
+use serde_json::json;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use support::{Lab, loop_name, script};
+
+fn listener() -> Lab {
+    let lab = Lab::start_with(&script::a_loop("builder", "agent.sh", ""));
+    lab.running("builder");
+    lab
+}
+
+/// As an agent's hook says it.
+fn hook(lab: &Lab, epoch: u64, event: &str) {
+    let mut hook = Command::new(env!("CARGO_BIN_EXE_supervisor"));
+    hook.arg("event").env("CC_CI_LOOP", "builder").env("CC_CI_EPOCH", epoch.to_string());
+    hook.env("CC_CI_SOCKET", lab.socket()).stdin(Stdio::piped());
+    let mut hook = hook.spawn().unwrap();
+    hook.stdin.take().unwrap().write_all(event.as_bytes()).unwrap();
+    assert!(hook.wait().unwrap().success());
+}
+
+#[test]
+fn a_turns_end_that_no_supervisor_heard_is_known_to_the_next_one() {
+    let mut lab = listener();
+    let epoch = lab.view("builder").epoch;
+    lab.event("builder", json!({ "signal": "prompt-accepted" }));
+    assert_eq!(lab.view("builder").turn.as_deref(), Some("busy"));
+    lab.kill();
+    hook(&lab, epoch, r#"{"signal":"turn-ended"}"#);
+    lab.start();
+    lab.running("builder");
+    assert_eq!(lab.view("builder").turn.as_deref(), Some("idle"));
+    assert_eq!(lab.view("builder").epoch, epoch, "it was only told of");
+}
+
+#[test]
+fn what_an_earlier_agent_told_nobody_is_not_taken_for_the_present_ones() {
+    let mut lab = listener();
+    lab.event("builder", json!({ "signal": "prompt-accepted" }));
+    let epoch = lab.view("builder").epoch;
+    lab.kill();
+    hook(&lab, epoch - 1, r#"{"signal":"turn-ended"}"#);
+    lab.start();
+    lab.running("builder");
+    assert_eq!(lab.view("builder").turn.as_deref(), Some("busy"));
+}
+
+#[test]
+fn texts_that_come_at_once_are_typed_one_after_the_other() {
+    let lab = listener();
+    let texts: Vec<String> = (0..4).map(|n| format!("text number {n}")).collect();
+    std::thread::scope(|scope| {
+        for text in &texts {
+            let lab = &lab;
+            scope.spawn(move || lab.done(Request::Nudge { name: loop_name("builder"), text: text.clone() }));
+        }
+    });
+    let heard = lab.wait_for("four lines", || {
+        let heard = lab.said("builder");
+        if heard.lines().count() >= texts.len() { Ok(heard) } else { Err(heard) }
+    });
+    // Which of them is first nobody promises.
+    let mut lines: Vec<&str> = heard.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, texts);
+}
