@@ -15,12 +15,12 @@ impl Adapter for Pilot {
         "pilot"
     }
     fn capabilities(&self) -> Capabilities {
-        Capabilities { resumes: true, own_program: true, takes_prompt: true }
+        Capabilities { resumes: true, own_program: true, takes_prompt: true, ..Capabilities::default() }
     }
     fn launch(&self, _: &LaunchRequest) -> Launch {
-        Launch { argv: vec!["pilot".into()], env: Vec::new(), files: Vec::new() }
+        Launch { argv: vec!["pilot".into()], ..Launch::default() }
     }
-    fn read_event(&self, _: &serde_json::Value) -> Vec<Signal> {
+    fn read_event(&self, _: &serde_json::Value, _: i64) -> Vec<Signal> {
         vec![Signal::Alive]
     }
 }

@@ -85,7 +85,7 @@ fn an_agent_starts_with_its_epoch_and_a_second_one_is_refused() {
 fn the_exit_status_and_the_signal_of_an_agent_are_told_apart() {
     let host = Host::start();
     let agent = host.run(1, "touch ready; read line; exit 3");
-    tmux::read_done(&host.call(&tmux::send_text("go"))).unwrap();
+    tmux::read_done(&host.call(&tmux::send_text(&[], "go"))).unwrap();
     let pane = host.await_death(agent);
     assert_eq!((pane.status, pane.signal), (Some(3), None));
     let agent = host.run(2, "touch ready; exec sleep 1000");
@@ -206,7 +206,7 @@ fn a_text_is_typed_as_one_line_even_in_copy_mode() {
     assert_eq!(host.pane().keys, Keys::Mode);
     let text = format!("-l \"; kill-server\nx #{{pid}} $(x) ${{HOME}} 'é' \\ ;\t☃ {} end;", "ab☃".repeat(500));
     let started = Instant::now();
-    tmux::read_done(&host.call(&tmux::send_text(&text))).unwrap();
+    tmux::read_done(&host.call(&tmux::send_text(&[], &text))).unwrap();
     assert!(started.elapsed() >= Duration::from_millis(200), "Enter came together with the text");
     wait_for("the line", || if host.path("done").exists() { Ok(()) } else { Err(host.screen()) });
     assert_eq!(read(&host.path("out")), text.replace(['\n', '\t'], " "));
@@ -261,7 +261,7 @@ fn output_goes_on_in_a_new_log_after_rotation_and_a_dead_pipe_is_seen_and_mended
     let host = Host::start();
     let agent = host.run(1, "touch ready; while read line; do echo \"got $line\"; done");
     let say = |word: &str| {
-        tmux::read_done(&host.call(&tmux::send_text(word))).unwrap();
+        tmux::read_done(&host.call(&tmux::send_text(&[], word))).unwrap();
         wait_for("the answer in the log", || {
             let log = read(&host.log());
             if log.contains(&format!("got {word}")) { Ok(()) } else { Err(log) }
@@ -276,7 +276,7 @@ fn output_goes_on_in_a_new_log_after_rotation_and_a_dead_pipe_is_seen_and_mended
     let pipe = tree::children(host.server.pid).unwrap().into_iter().find(|id| id.pid != agent.pid).unwrap();
     send(pipe, Signal::KILL).unwrap();
     // tmux sees it when it writes there next.
-    tmux::read_done(&host.call(&tmux::send_text("lost"))).unwrap();
+    tmux::read_done(&host.call(&tmux::send_text(&[], "lost"))).unwrap();
     wait_for("tmux to see it", || match host.pane().pipe {
         Pipe::Closed => Ok(()),
         Pipe::Open => Err(()),

@@ -1,9 +1,11 @@
 //! `supervisor agent NAME --epoch N --spec FILE`: what turns a pane's fresh process into the agent. Owns the launch spec
 //! that the daemon leaves for it.
 
+use super::agents::Seed;
 use super::env_file;
 use super::environment::{self, Variables};
 use super::names::LoopName;
+use super::seeds;
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::io;
@@ -31,6 +33,9 @@ pub struct LaunchSpec {
     pub env: Vec<(String, String)>,
     /// Files of more variables, which may be secret.
     pub env_files: Vec<PathBuf>,
+    /// Values of the user's own files that are written where they are missing.
+    #[serde(default)]
+    pub seeds: Vec<Seed>,
     /// The supervisor's control socket.
     pub socket: PathBuf,
     /// The supervisor's config file.
@@ -151,7 +156,7 @@ impl LaunchSpec {
     ///
     /// # Errors
     /// An env file that cannot be read or parsed.
-    fn environment(&self, inherited: Variables) -> Result<Variables, LaunchError> {
+    pub(super) fn environment(&self, inherited: Variables) -> Result<Variables, LaunchError> {
         let mut vars = inherited;
         vars.extend(self.env.iter().map(|(k, v)| (k.into(), v.into())));
         for path in &self.env_files {
@@ -204,6 +209,11 @@ pub fn run(name: &LoopName, epoch: u64, spec: &Path) -> Result<Infallible, Launc
         cause,
         remedy: "create it, or correct `workdir`",
     })?;
+    // Here and not in the daemon: only here the agent's HOME is known, and the daemon waits for no lock.
+    if let Err(e) = seeds::write(&launch.seeds, &environment) {
+        // A dialog may wait for a person then, which an agent that does not come up is said to.
+        eprintln!("supervisor: {e}; it is started all the same");
+    }
     let mut command = Command::new(program);
     command.args(args).env_clear().envs(&environment);
     // exec gives SIGPIPE, which Rust ignores, its default back; tmux has reset the others before it starts a pane, all but
@@ -226,6 +236,7 @@ mod tests {
             workdir: dir.to_owned(),
             env: vec![("A".into(), "spec".into()), ("CC_CI_LOOP".into(), "other".into())],
             env_files: vec![dir.join("env")],
+            seeds: Vec::new(),
             socket: "/run/x/control.sock".into(),
             config: "/etc/x.toml".into(),
         }

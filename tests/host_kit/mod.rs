@@ -154,6 +154,7 @@ impl Host {
             argv: argv.iter().map(|a| (*a).to_owned()).collect(),
             workdir: self.dir.path().to_owned(),
             env: Vec::new(),
+            seeds: Vec::new(),
             env_files: Vec::new(),
             socket: self.control_socket(),
             config: self.path("supervisor.toml"),

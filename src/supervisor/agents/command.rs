@@ -11,14 +11,14 @@ impl Adapter for Command {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { resumes: false, own_program: false, takes_prompt: false }
+        Capabilities::default()
     }
 
     fn launch(&self, request: &LaunchRequest) -> Launch {
-        Launch { argv: [request.command.clone(), request.args.clone()].concat(), env: Vec::new(), files: Vec::new() }
+        Launch { argv: [request.command.clone(), request.args.clone()].concat(), ..Launch::default() }
     }
 
-    fn read_event(&self, event: &serde_json::Value) -> Vec<Signal> {
+    fn read_event(&self, event: &serde_json::Value, _now: i64) -> Vec<Signal> {
         // The event is a signal itself: {"signal":"turn-ended"}.
         vec![serde_json::from_value(event.clone()).unwrap_or(Signal::Alive)]
     }
@@ -31,16 +31,16 @@ mod tests {
 
     #[test]
     fn an_event_is_read_as_the_signal_that_it_names() {
-        assert_eq!(Command.read_event(&json!({"signal": "turn-ended"})), [Signal::TurnEnded]);
+        assert_eq!(Command.read_event(&json!({"signal": "turn-ended"}), 0), [Signal::TurnEnded]);
         assert_eq!(
-            Command.read_event(&json!({"signal": "usage-limit", "resets_at": 5, "evidence": "429"})),
+            Command.read_event(&json!({"signal": "usage-limit", "resets_at": 5, "evidence": "429"}), 0),
             [Signal::UsageLimit { resets_at: Some(5), evidence: "429".into() }]
         );
     }
 
     #[test]
     fn an_unknown_event_is_a_sign_of_life() {
-        assert_eq!(Command.read_event(&json!({"signal": "sneezed"})), [Signal::Alive]);
-        assert_eq!(Command.read_event(&json!([1])), [Signal::Alive]);
+        assert_eq!(Command.read_event(&json!({"signal": "sneezed"}), 0), [Signal::Alive]);
+        assert_eq!(Command.read_event(&json!([1]), 0), [Signal::Alive]);
     }
 }

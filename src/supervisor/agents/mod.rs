@@ -1,5 +1,6 @@
 //! What the supervisor must know of a kind of agent, and the list of the kinds. One file and one line a kind.
 
+mod claude;
 mod command;
 
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 /// Every kind of agent, by the name that `agent = "…"` takes.
-pub const ADAPTERS: &[&dyn Adapter] = &[&command::Command];
+pub const ADAPTERS: &[&dyn Adapter] = &[&claude::Claude, &command::Command];
 
 /// The adapter of that name.
 pub fn by_name(name: &str) -> Option<&'static dyn Adapter> {
@@ -24,7 +25,18 @@ pub trait Adapter: Sync {
     fn launch(&self, request: &LaunchRequest) -> Launch;
     /// What one JSON object from `supervisor event` says; empty when it says nothing of interest. An unknown event is
     /// still a sign of life, so it is `[Signal::Alive]`, never an error: a hook must not fail a turn.
-    fn read_event(&self, event: &serde_json::Value) -> Vec<Signal>;
+    /// `now`, in milliseconds since the Unix epoch, is for texts that name a time of day.
+    fn read_event(&self, event: &serde_json::Value, now: i64) -> Vec<Signal>;
+    /// The keys, in tmux's words, that clear what may be in the way of a text that was typed in vain: a dialog that can
+    /// be left, a text that was typed and not sent. Empty when nothing helps.
+    fn clearing_keys(&self) -> &'static [&'static str] {
+        &[]
+    }
+    /// What `supervisor doctor` looks at besides what a start would write. `launch` is what would be started.
+    fn checks(&self, launch: &Launch) -> Vec<Check> {
+        let _ = launch;
+        Vec::new()
+    }
 }
 
 impl fmt::Debug for dyn Adapter {
@@ -40,7 +52,7 @@ impl PartialEq for dyn Adapter {
 }
 
 /// What a kind of agent can do, as far as decisions depend on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Capabilities {
     /// A session can be resumed by its uuid after a death.
     pub resumes: bool,
@@ -48,6 +60,10 @@ pub struct Capabilities {
     pub own_program: bool,
     /// Takes the prompt of a fresh session (kickoff, hand-off).
     pub takes_prompt: bool,
+    /// Says [`Signal::Ready`] when it came up; one that does not within a while waits in a dialog, or hangs.
+    pub says_ready: bool,
+    /// Says [`Signal::PromptAccepted`] for each text that reached it; without one a nudge was not delivered.
+    pub acknowledges: bool,
 }
 
 /// What an adapter gets to build one start from.
@@ -65,10 +81,12 @@ pub struct LaunchRequest {
     pub runtime_dir: PathBuf,
     /// The `supervisor` binary, for hooks.
     pub supervisor: PathBuf,
+    /// Where the agent runs, all links followed where that is possible.
+    pub workdir: PathBuf,
 }
 
 /// A program to start.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Launch {
     /// The program and its arguments.
     pub argv: Vec<String>,
@@ -76,6 +94,47 @@ pub struct Launch {
     pub env: Vec<(String, String)>,
     /// Files to write before the start (path, content), readable by the user only.
     pub files: Vec<(PathBuf, String)>,
+    /// Values of the user's own files that must be there; written only where nothing is.
+    pub seeds: Vec<Seed>,
+}
+
+/// A value in a JSON file of the user's that spares an agent a dialog which nobody would answer. Written before the
+/// start where there is none yet, never over one that is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seed {
+    /// Where the file may be: a variable of the agent's environment that names a folder, and the file below it. The
+    /// first variable that is set counts.
+    pub file: Vec<(String, PathBuf)>,
+    /// The keys that lead to the value.
+    pub keys: Vec<String>,
+    /// The value.
+    pub value: serde_json::Value,
+}
+
+/// Something that `supervisor doctor` looks at, in the agent's environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    /// Running this succeeds; its first line of output is shown.
+    Runs {
+        /// What it tells, for a sentence: `login`.
+        what: &'static str,
+        /// The program and its arguments.
+        argv: Vec<String>,
+        /// What to do when it fails.
+        mend: String,
+    },
+    /// A line given to a shell as a hook, with an event that says nothing on its stdin, reaches the daemon.
+    HookReaches {
+        /// The line.
+        command: String,
+    },
+    /// A folder can be written to, or be made: see [`Seed::file`].
+    Folder {
+        /// What is kept there.
+        what: &'static str,
+        /// Where it may be.
+        folder: Vec<(String, PathBuf)>,
+    },
 }
 
 /// How an agent's session begins.
@@ -143,6 +202,20 @@ pub enum Signal {
     Overloaded,
     /// Its context is full or nearly so.
     ContextFull,
+    /// It has nothing to do and waits for a prompt.
+    Waiting,
+    /// A window of its account is used up; not a refusal yet. More exact than what a refusal's text says.
+    WindowFull {
+        /// When it resets, in milliseconds since the Unix epoch.
+        resets_at: i64,
+    },
+    /// It goes on under another session uuid, or writes its session there.
+    Session {
+        /// The uuid.
+        uuid: String,
+        /// The file that grows with each turn, if there is one.
+        transcript: Option<PathBuf>,
+    },
     /// It means to end.
     Ending,
 }

@@ -85,6 +85,7 @@ fn one_loop(config: &Config, name: &LoopName, l: &LoopConfig, current: usize) ->
         prompt: l.kickoff.as_ref().map(|file| format!("<text of {}>", file.display())),
         runtime_dir: session_dir(&config.runtime_dir, name),
         supervisor: Path::new("supervisor").to_owned(),
+        workdir: l.workdir.clone(),
     });
     let mut out = format!("\nloop {name} ({})\n", l.adapter.name());
     let mut line = |key: &str, value: String| out.push_str(&format!("  {key:<9} {value}\n"));

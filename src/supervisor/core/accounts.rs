@@ -1,7 +1,6 @@
 //! Usage limits and login, which all loops of an account share: hold all, try one, then the rest.
 
 use super::Draft;
-use super::action::Action;
 use super::stage::{Stage, StageKind, StopWhy};
 use super::world::{Turn, Wish};
 use crate::supervisor::names::{AccountName, LoopName};
@@ -21,6 +20,11 @@ const RELEASE_JITTER: Duration = Duration::from_secs(30);
 /// A loop that is tried has this long to show a good turn.
 const TRIAL_PATIENCE: Duration = Duration::from_secs(300);
 
+/// A living agent may go on by itself at the reset: for this long it is left alone before it is told to.
+const BY_ITSELF: Duration = Duration::from_secs(10);
+/// What an agent is told after a limit.
+pub(super) const LIMIT_OVER: &str = "The usage limit has reset. Go on where you were.";
+
 /// What is known of an account that is not simply open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
@@ -39,6 +43,9 @@ pub struct Account {
     /// The loop that is being tried.
     #[serde(default)]
     pub trial: Option<Trial>,
+    /// The reset as the used-up window told it, in milliseconds since the Unix epoch.
+    #[serde(default)]
+    pub exact: Option<i64>,
     /// The loops that were tried well since the release.
     #[serde(default)]
     pub released: BTreeSet<LoopName>,
@@ -105,7 +112,31 @@ impl Account {
     }
 }
 
+fn after_reset(at: i64) -> i64 {
+    at.saturating_add(i64::try_from(crate::support::clock::millis(BY_ITSELF)).unwrap_or(0))
+}
+
 impl Draft<'_> {
+    /// A window of a limited account tells its reset itself: better than what the refusal's text said.
+    pub(super) fn account_reset_known(&mut self, name: &LoopName, resets_at: i64) {
+        let now = self.now;
+        let Some(account) = self.config(name).map(|c| c.account) else { return };
+        let mut rng = self.rng(account.as_str());
+        let jitter = i64::try_from(rng.u64(0..=crate::support::clock::millis(RELEASE_JITTER))).unwrap_or(0);
+        let Some(state) = self.w.global.accounts.get_mut(&account) else { return };
+        let believed = resets_at > now.wall && resets_at <= now.plus(LIMIT_MAX).wall;
+        // Of several windows the latest counts.
+        let newer = state.exact.is_none_or(|known| resets_at > known);
+        if state.fault != Fault::Limit || state.trial.is_some() || !believed || !newer {
+            return;
+        }
+        state.exact = Some(resets_at);
+        state.release_at = after_reset(resets_at).saturating_add(jitter);
+        let next = format!("one loop is tried at {}", crate::support::clock::format_time(state.release_at));
+        let what = format!("the window of account {account} that is used up tells its reset");
+        self.journal(Some(name), "hold", &what, json!({ "resets_at": resets_at }), Some(next));
+    }
+
     /// A loop met its account's fault.
     pub(super) fn account_fault(&mut self, name: &LoopName, fault: Fault, resets_at: Option<i64>, evidence: &str) {
         let now = self.now;
@@ -124,11 +155,12 @@ impl Draft<'_> {
         let jitter = i64::try_from(rng.u64(0..=crate::support::clock::millis(RELEASE_JITTER))).unwrap_or(0);
         let latest = now.plus(LIMIT_MAX).wall;
         let release_at = match resets_at.filter(|at| *at > now.wall && *at <= latest) {
-            Some(at) => at.saturating_add(jitter),
+            Some(at) => after_reset(at).saturating_add(jitter),
             None => now.plus(probe).wall,
         };
         let release_at = known.filter(|_| again).map_or(release_at, |a| release_at.max(a.release_at));
         let since = known.map_or(now.wall, |a| a.since);
+        let exact = known.filter(|_| again).and_then(|a| a.exact);
         let first = known.is_none();
         if known.is_some_and(|a| again && a.release_at == release_at) {
             return;
@@ -142,6 +174,7 @@ impl Draft<'_> {
                 told_by: name.clone(),
                 release_at,
                 tries,
+                exact,
                 trial: None,
                 released: BTreeSet::new(),
             },
@@ -215,7 +248,7 @@ impl Draft<'_> {
             match state.fault {
                 // These still have the old token in their environment.
                 Fault::Login => self.end(&name, StopWhy::Login),
-                Fault::Limit => self.go_on(&name, "The usage limit has reset. Go on where you were."),
+                Fault::Limit => self.go_on(&name, LIMIT_OVER),
             }
         }
     }
@@ -234,7 +267,9 @@ impl Draft<'_> {
         // The stall clock starts anew: it stood still while the account was shut.
         l.life.last_sign = Some(now);
         l.life.stall = super::world::Stall::None;
-        if matches!(l.life.turn, Turn::Idle { .. } | Turn::Overloaded { .. } | Turn::Person { .. }) {
+        // Nothing is known of the turn of one that was found running, but for a refusal that is written down.
+        let refused = l.life.startup == super::world::Startup::Found && l.record.go_on.is_some();
+        if refused || matches!(l.life.turn, Turn::Idle { .. } | Turn::Overloaded { .. } | Turn::Person { .. }) {
             self.say(name, text);
         }
     }
@@ -273,7 +308,11 @@ impl Draft<'_> {
             // It still has the old token in its environment.
             self.end(&candidate, StopWhy::Login);
         } else if up {
-            self.go_on(&candidate, "The usage limit has reset. Go on where you were.");
+            if let Some(l) = self.get_mut(&candidate) {
+                // A trial is decided by a turn, so there must be one.
+                l.record.go_on.get_or_insert_with(|| LIMIT_OVER.to_owned());
+            }
+            self.go_on(&candidate, LIMIT_OVER);
         }
     }
 
@@ -334,13 +373,14 @@ impl Draft<'_> {
     }
 
     /// Whether a loop's account keeps it from being spoken to or judged by its silence.
+    /// Whether a loop is the one that its account is tried with.
+    pub(super) fn on_trial(&self, name: &LoopName) -> bool {
+        let account = self.w.get(name).and_then(|(_, config)| self.w.account(config));
+        account.and_then(|account| account.trial.as_ref()).is_some_and(|trial| trial.candidate == *name)
+    }
+
     pub(super) fn account_shut(&self, name: &LoopName) -> bool {
         let Some((_, config)) = self.w.get(name) else { return false };
         self.w.account(config).is_some_and(|account| account.holds(name) != Gatekeeping::Free)
-    }
-
-    /// Types something into a loop's pane on the supervisor's own account.
-    pub(super) fn say(&mut self, name: &LoopName, text: &str) {
-        self.push(Action::Nudge { name: name.clone(), text: text.to_owned(), request: None });
     }
 }

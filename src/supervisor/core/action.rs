@@ -9,6 +9,7 @@ use crate::supervisor::journal::Entry;
 use crate::supervisor::names::{LoopName, NeedName};
 use crate::support::process::ProcId;
 use serde::Serialize;
+use std::path::PathBuf;
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +58,19 @@ pub enum Action {
         text: String,
         /// Whom to answer when it was typed.
         request: Option<RequestId>,
+        /// What is done before.
+        clearing: Clearing,
+    },
+    /// Send the adapter's keys for what may be in the way.
+    ClearTheWay(LoopName),
+    /// Look how large a transcript is and say [`super::Event::TranscriptSeen`].
+    LookAtTranscript {
+        /// Whose.
+        name: LoopName,
+        /// Its epoch.
+        epoch: u64,
+        /// Where.
+        path: PathBuf,
     },
     /// Look when there was output last, and at memory.
     Sample(LoopName, u64),
@@ -79,6 +93,15 @@ pub enum Action {
     Reply(RequestId, Response),
     /// End the supervisor.
     Exit,
+}
+
+/// What is done before a text is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clearing {
+    /// Nothing: the agent works, or takes prompts.
+    Nothing,
+    /// The adapter's keys for what may be in the way.
+    InTheWay,
 }
 
 impl Action {

@@ -94,7 +94,12 @@ impl Draft<'_> {
         });
         agent.process = Some(process);
         let told = agent.told.take();
-        l.life = Life::new(now, "found running");
+        // What it said of itself before, it said to an earlier supervisor.
+        let startup = match agent.turns {
+            Turns::Untold => super::world::Startup::Found,
+            Turns::Busy | Turns::Over => super::world::Startup::Ready,
+        };
+        l.life = Life { startup, ..Life::new(now, "found running") };
         match agent.turns {
             Turns::Untold => {}
             Turns::Busy => l.life.turn = Turn::Busy { since: now },

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// A resumed agent that dies within this and never said that it is ready could not be resumed: the next one is fresh.
 pub(super) const RESUME_GRACE: Duration = Duration::from_secs(20);
+/// So many resumed agents in a row that die within that time, without taking a prompt, make the session the suspect.
+const SHORT_RESUMES: u32 = 3;
 
 impl Draft<'_> {
     pub(super) fn agent_gone(&mut self, name: &LoopName, epoch: u64) {
@@ -69,17 +71,32 @@ impl Draft<'_> {
         let epoch = agent.epoch;
         let ran = now.since(agent.started);
         let proved = ran >= config.stable_after;
-        let ready = l.life.turn != super::world::Turn::Unknown;
+        // One that says so said it; the rest said something. An agent that could not resume may still say that it ends.
+        let ready = match config.capabilities.says_ready {
+            true => l.life.startup == super::world::Startup::Ready,
+            false => l.life.turn != super::world::Turn::Unknown,
+        };
         l.record.session = Some(session_uuid(&agent.session));
+        let short = matches!(agent.session, Session::Resume { .. }) && ran < RESUME_GRACE && told.is_none();
+        l.record.short_resumes = if short { l.record.short_resumes.saturating_add(1) } else { 0 };
+        // It ended by itself and never came up, or came up again and again for nothing. One that was killed meanwhile
+        // has a session that is as good as before.
+        let refused = !ready && matches!(cause, DeathCause::Exited { .. });
+        let lost = short && (refused || l.record.short_resumes >= SHORT_RESUMES);
         l.record.session_phase = agent.phase;
         l.record.next_session = match told {
             Some(StopWhy::ContextFull) => NextSession::Handoff,
             Some(StopWhy::Phase | StopWhy::PlanComplete) => NextSession::Kickoff,
-            _ if matches!(agent.session, Session::Resume { .. }) && !ready && ran < RESUME_GRACE => {
-                NextSession::Handoff
-            }
+            _ if lost => NextSession::Handoff,
             _ => NextSession::Resume,
         };
+        if lost {
+            l.record.short_resumes = 0;
+            let next = Some("a fresh session with the hand-off prompt".to_owned());
+            let evidence = json!({ "session": l.record.session, "cause": cause, "ran": short_duration(ran) });
+            self.journal(Some(name), "resume-failed", "its session could not be resumed", evidence, next);
+        }
+        let Some(l) = self.get_mut(name) else { return };
         l.record.last_death = Some(Death { at: now, cause: cause.clone(), ran_ms: crate::support::clock::millis(ran) });
         l.life = Life::new(now, "died");
         l.life.last_sign = None;

@@ -157,6 +157,15 @@ pub enum Event {
         /// Whom to answer.
         request: Option<RequestId>,
     },
+    /// A transcript was looked at.
+    TranscriptSeen {
+        /// Whose.
+        name: LoopName,
+        /// Its epoch.
+        epoch: u64,
+        /// Its size in bytes; `None`: it is not there or cannot be looked at.
+        size: Option<u64>,
+    },
     /// A move of the phase index is durable, or failed and nothing moved.
     PhaseMoved(Result<(), String>),
     /// The index file has another value than the current one while running.

@@ -3,7 +3,7 @@
 use super::Draft;
 use super::action::Action;
 use super::stage::{Stage, StopWhy};
-use super::world::{HostStatus, Loop, Mode, Said, Stall, Turn, Wish};
+use super::world::{HostStatus, Loop, Mode, Said, Stall, Startup, Turn, Wish};
 use crate::supervisor::config::placeholders::render;
 use crate::supervisor::config::{LoopConfig, OnChange, OnPhase};
 use crate::supervisor::names::LoopName;
@@ -42,6 +42,7 @@ impl Draft<'_> {
         if let Some(why) = unwanted {
             return self.end(name, why);
         }
+        self.settle_startup(name);
         // Everything below is about time, and while frozen all of it stands still.
         if self.w.global.frozen.is_some() {
             return;
@@ -58,13 +59,17 @@ impl Draft<'_> {
         }
         self.settle_memory(name, &config);
         self.settle_attention(name, &config);
+        self.settle_dialog(name);
         if self.account_shut(name) {
             return;
         }
+        self.settle_transcript(name);
         self.settle_phase(name, &config);
         self.settle_overload(name);
         self.settle_idle(name, &config);
         self.settle_stall(name, &config);
+        // After everything that may type something: what it types is waited for.
+        self.settle_talk(name);
     }
 
     fn settle_stable(&mut self, name: &LoopName, config: &LoopConfig) {
@@ -151,14 +156,26 @@ impl Draft<'_> {
             l.life.turn = Turn::Overloaded { since, tries, until: later };
         }
         self.due(later);
-        self.say(name, "The server was overloaded. Go on where you were.");
+        self.say(name, super::signals::OVERLOAD_OVER);
     }
 
     fn settle_idle(&mut self, name: &LoopName, config: &LoopConfig) {
         let Some(on_idle) = &config.on_idle else { return };
         let Some(l) = self.w.loops.get(name) else { return };
-        let Turn::Idle { since } = l.life.turn else { return };
+        let since = match l.life.turn {
+            Turn::Idle { since } => since,
+            // Found running by a new supervisor, and silent since: the end of its turn was told to the one before. If it
+            // works after all, it takes the text when its turn has ended.
+            _ if config.capabilities.acknowledges && l.life.startup == Startup::Found => {
+                l.life.last_sign.unwrap_or(self.now)
+            }
+            _ => return,
+        };
         if self.w.global.drain.is_some() {
+            return;
+        }
+        // One text at a time.
+        if l.life.typed.is_some() || l.life.kept.is_some() {
             return;
         }
         let nudges = l.life.idle_nudges;
@@ -325,37 +342,6 @@ impl Draft<'_> {
                 self.end(name, StopWhy::Stall);
             }
             Stall::Suspected { .. } | Stall::Nudged { .. } => {}
-        }
-    }
-
-    pub(super) fn nudge_sent(
-        &mut self,
-        name: &LoopName,
-        result: Result<(), String>,
-        request: Option<super::world::RequestId>,
-    ) {
-        let now = self.now;
-        if let Some(Stall::Nudged { at }) = self.get_mut(name).map(|l| &mut l.life.stall) {
-            // Typing takes a while, and the terminal echoes until its end: the time to answer begins there.
-            *at = now.boot;
-        }
-        if let Err(why) = &result {
-            self.journal(
-                Some(name),
-                "nudge-failed",
-                &format!("a nudge could not be typed: {why}"),
-                json!({ "error": why }),
-                None,
-            );
-        }
-        let Some(request) = request else { return };
-        match result {
-            Ok(()) => self.done(request, vec![format!("typed into {name}'s pane")]),
-            Err(why) => self.refuse(
-                request,
-                crate::supervisor::control::protocol::Refusal::Failed,
-                format!("nudging `{name}`: {why}; see `supervisor explain {name}`"),
-            ),
         }
     }
 }

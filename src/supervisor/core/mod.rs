@@ -19,6 +19,7 @@ mod operator;
 mod signals;
 pub mod stage;
 mod start;
+mod talk;
 pub mod view;
 pub mod world;
 
@@ -128,6 +129,7 @@ impl<'a> Draft<'a> {
             }
             Event::SafetyRead { name, found } => self.safety_read(&name, found),
             Event::NudgeSent { name, result, request } => self.nudge_sent(&name, result, request),
+            Event::TranscriptSeen { name, epoch, size } => self.transcript_seen(&name, epoch, size),
             Event::PhaseMoved(result) => self.phase_moved(result),
             Event::PhaseFileDiffers { found } => self.phase_file_differs(&found),
             Event::PhaseLoaded { index, note } => self.phase_loaded(index, note),
@@ -359,11 +361,14 @@ impl<'a> Draft<'a> {
     /// Tells a living agent to end.
     fn end(&mut self, name: &LoopName, why: StopWhy) {
         let now = self.now;
-        let Some(l) = self.get_mut(name) else { return };
-        if !matches!(l.stage, Stage::Up { .. }) {
+        if self.w.loops.get(name).is_none_or(|l| !matches!(l.stage, Stage::Up { .. })) {
             return;
         }
-        let Some(agent) = &mut l.record.agent else { return };
+        if why != StopWhy::Shutdown && self.in_start_grace(name) {
+            self.end_when_ready(name, why);
+            return;
+        }
+        let Some(agent) = self.get_mut(name).and_then(|l| l.record.agent.as_mut()) else { return };
         agent.told = Some(why);
         let Some(process) = agent.process else { return };
         self.enter(name, Stage::Stopping { since: now, why, force: Force::Term });

@@ -6,7 +6,7 @@ use super::event::Caller;
 use super::holds::holds;
 use super::stage::{Stage, StageKind, StopWhy};
 use super::view;
-use super::world::{RequestId, Until, Waiter, Wish};
+use super::world::{RequestId, Startup, Until, Waiter, Wish};
 use crate::supervisor::control::protocol::{Refusal, Request, Response, Which};
 use crate::supervisor::names::LoopName;
 use crate::support::clock::millis;
@@ -226,6 +226,10 @@ impl Draft<'_> {
             Some("it is frozen")
         } else if self.account_shut(name) {
             Some("its account cannot be used now, so the text would be lost")
+        } else if self.config(name).is_some_and(|c| c.capabilities.acknowledges)
+            && matches!(l.life.startup, Startup::Coming)
+        {
+            Some("it has not said that it is up, so the text would be lost")
         } else {
             None
         };
@@ -236,14 +240,14 @@ impl Draft<'_> {
         }
         let why = format!("{} nudges it", caller.text());
         self.journal(Some(name), "nudge", &why, json!({ "text": text.clone() }), None);
-        self.push(Action::Nudge { name: name.clone(), text, request: Some(request) });
+        self.type_in(name, text, Some(request));
     }
 
     /// Never refused: a hook must not fail a turn.
     fn event(&mut self, request: RequestId, caller: &Caller, event: &serde_json::Value) {
         if let Some(name) = caller.loop_name().cloned() {
             if let Some(config) = self.config(&name) {
-                let signals = config.adapter.read_event(event);
+                let signals = config.adapter.read_event(event, self.now.wall);
                 self.signals(&name, caller.epoch(), signals);
             }
         }
@@ -304,6 +308,12 @@ impl Draft<'_> {
                     ),
                 })
             }
+            Until::Acknowledged(name) => over.then(|| Response::Refused {
+                kind: Refusal::NotNow,
+                message: format!(
+                    "nudging `{name}`: it was typed, and {name} has not said that it took it; see `supervisor explain {name}`"
+                ),
+            }),
             Until::Settled(waits) => {
                 let mut lines = Vec::new();
                 for (name, above) in waits {

@@ -2,6 +2,7 @@
 
 use super::Draft;
 use super::accounts::Fault;
+use super::action::Clearing;
 use super::stage::StopWhy;
 use super::world::{Said, Stall, Turn, Turns};
 use crate::supervisor::agents::Signal;
@@ -15,6 +16,18 @@ const OVERLOAD_MIN: Duration = Duration::from_secs(30);
 /// The longest such time: overload passes within minutes, and the process is kept all the while.
 const OVERLOAD_MAX: Duration = Duration::from_secs(600);
 
+/// What an agent is told after an overload.
+pub(super) const OVERLOAD_OVER: &str = "The server was overloaded. Go on where you were.";
+
+/// A text has minutes only and was rounded up; a window's own reset in that minute is the one that was meant.
+fn nearest(said: Option<i64>, exact: Option<i64>) -> Option<i64> {
+    match (said, exact) {
+        (Some(said), Some(exact)) if (0..=120_000).contains(&(said - exact)) => Some(exact),
+        (None, exact) => exact,
+        (said, _) => said,
+    }
+}
+
 impl Draft<'_> {
     pub(super) fn signals(&mut self, name: &LoopName, epoch: Option<u64>, signals: Vec<Signal>) {
         let now = self.now;
@@ -27,6 +40,11 @@ impl Draft<'_> {
         for signal in signals {
             let Some(l) = self.get_mut(name) else { return };
             l.life.last_sign = Some(now);
+            // The status line tells nothing of its turn.
+            let tells = !matches!(signal, Signal::WindowFull { .. });
+            if tells && l.life.startup == super::world::Startup::Found {
+                l.life.startup = super::world::Startup::Ready;
+            }
             signal.word().clone_into(&mut l.life.sign);
             l.life.stall = Stall::None;
             self.signal(name, signal);
@@ -52,7 +70,9 @@ impl Draft<'_> {
         let now = self.now;
         let Some(l) = self.get_mut(name) else { return };
         let life = &mut l.life;
-        if !matches!(signal, Signal::NeedsPerson { .. } | Signal::Alive) {
+        let quiet = [Signal::Alive, Signal::Waiting].contains(&signal)
+            || matches!(signal, Signal::NeedsPerson { .. } | Signal::WindowFull { .. } | Signal::Session { .. });
+        if !quiet {
             life.attention = Said::No;
         }
         if matches!(signal, Signal::PromptAccepted | Signal::ToolStarted | Signal::TurnEnded) {
@@ -61,17 +81,29 @@ impl Draft<'_> {
             }
         }
         match signal {
-            Signal::Ready => {
-                if life.turn == Turn::Unknown {
+            Signal::Ready => self.ready(name),
+            Signal::Session { uuid, transcript } => self.session_told(name, uuid, transcript),
+            Signal::Waiting => {
+                // For an end of a turn that was told while no supervisor ran.
+                if matches!(life.turn, Turn::Unknown | Turn::Busy { .. }) {
                     life.turn = Turn::Idle { since: now };
                 }
+            }
+            Signal::WindowFull { resets_at } => {
+                life.window = Some(resets_at);
+                self.account_reset_known(name, resets_at);
             }
             Signal::Alive => {
                 if matches!(life.turn, Turn::Idle { .. }) {
                     life.turn = Turn::Busy { since: now };
                 }
             }
-            Signal::PromptAccepted | Signal::ToolEnded => {
+            Signal::PromptAccepted => {
+                life.turn = Turn::Busy { since: now };
+                life.idle_nudges = 0;
+                self.acknowledged(name);
+            }
+            Signal::ToolEnded => {
                 life.turn = Turn::Busy { since: now };
                 life.idle_nudges = 0;
             }
@@ -83,12 +115,17 @@ impl Draft<'_> {
                 // The end of a turn that a refusal ended already shows nothing of the account.
                 let worked = !matches!(life.turn, Turn::Idle { .. });
                 life.turn = Turn::Idle { since: now };
+                if let Some(typed) = &mut life.typed {
+                    // What was typed meanwhile is taken now.
+                    typed.at = now.boot;
+                }
                 if let super::world::Safety::Idle(at) = &mut l.safety {
                     *at = None;
                 }
                 if worked {
                     self.account_good(name);
                 }
+                self.transcript_due(name);
                 if self.config(name).is_some_and(|c| c.restart_above.is_some()) {
                     self.sample(name);
                 }
@@ -100,10 +137,19 @@ impl Draft<'_> {
             }
             Signal::UsageLimit { resets_at, evidence } => {
                 life.turn = Turn::Idle { since: now };
+                // A dialog may open now, and what was typed is lost.
+                life.clear_at = Some(now.plus(super::talk::DIALOG_AFTER).boot);
+                life.clearing = Clearing::InTheWay;
+                life.typed = None;
+                let exact = life.window.filter(|at| *at > now.wall);
+                let resets_at = nearest(resets_at, exact);
+                l.record.go_on = Some(super::accounts::LIMIT_OVER.to_owned());
                 self.account_fault(name, Fault::Limit, resets_at, &evidence);
             }
             Signal::LoggedOut { evidence } => {
                 life.turn = Turn::Idle { since: now };
+                life.typed = None;
+                l.record.go_on = Some("You are logged in again. Go on where you were.".to_owned());
                 self.account_fault(name, Fault::Login, None, &evidence);
             }
             Signal::Overloaded => self.overloaded(name),
@@ -138,6 +184,7 @@ impl Draft<'_> {
         };
         let base = OVERLOAD_MAX.min(OVERLOAD_MIN.saturating_mul(1 << tries.min(8)));
         let wait = base + Duration::from_millis(rng.u64(0..=millis(base) / 4));
+        l.record.go_on = Some(OVERLOAD_OVER.to_owned());
         l.life.turn = Turn::Overloaded { since, tries, until: now.plus(wait).boot };
         self.journal(
             Some(name),
@@ -165,6 +212,9 @@ impl Signal {
             Self::Overloaded => "overloaded",
             Self::ContextFull => "context-full",
             Self::Ending => "ending",
+            Self::Waiting => "waiting",
+            Self::WindowFull { .. } => "window-full",
+            Self::Session { .. } => "session",
         }
     }
 }

@@ -6,7 +6,7 @@ use super::event::{Caller, Event, Leave};
 use super::stage::StageKind;
 use super::testing::machine::Machine;
 use super::testing::place::{Hosts, Mood, Storage};
-use super::testing::{everything, name};
+use super::testing::{acknowledging, everything, name};
 use super::world::{DeathCause, Wish};
 use crate::supervisor::agents::Signal;
 use crate::supervisor::control::protocol::{Request, Which};
@@ -74,6 +74,9 @@ fn signal() -> impl Strategy<Value = Signal> {
         1 => Just(Signal::Overloaded),
         1 => Just(Signal::ContextFull),
         1 => Just(Signal::Ending),
+        1 => Just(Signal::Waiting),
+        2 => (-1000i64..20_000_000).prop_map(|resets_at| Signal::WindowFull { resets_at }),
+        1 => Just(Signal::Session { uuid: "another".into(), transcript: Some("/t".into()) }),
     ]
 }
 
@@ -177,6 +180,7 @@ fn apply(m: &mut Machine, step: Step) {
                 Signal::UsageLimit { resets_at, evidence } => {
                     Signal::UsageLimit { resets_at: resets_at.map(|ms| m.now.wall + ms), evidence }
                 }
+                Signal::WindowFull { resets_at } => Signal::WindowFull { resets_at: m.now.wall + resets_at },
                 other => other,
             };
             m.feed(Event::Signals { name, epoch, signals: vec![signal] });
@@ -286,7 +290,7 @@ proptest! {
         latency in prop_oneof![Just(0u64), Just(50), Just(3000)],
         steps in prop::collection::vec(step(), 1..60),
     ) {
-        let mut machine = Machine::new(everything(), seed, latency);
+        let mut machine = Machine::new(acknowledging(everything(), "builder"), seed, latency);
         for step in steps {
             apply(&mut machine, step);
         }

@@ -1,6 +1,7 @@
 //! Everything that decisions are made from. Plain data; what survives the supervisor is in the `…Record` types.
 
 use super::accounts::Account;
+use super::action::Clearing;
 use super::budget::RestartBudget;
 use super::gates::Gate;
 use super::stage::{Stage, StopWhy};
@@ -12,6 +13,7 @@ use crate::support::clock::Now;
 use crate::support::process::{BootId, ProcId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Everything that decisions are made from.
@@ -124,6 +126,8 @@ pub enum Until {
     Settled(Vec<(LoopName, u64)>),
     /// Every loop is drained.
     Drained,
+    /// This one takes what was typed into it.
+    Acknowledged(LoopName),
 }
 
 /// The last look at free memory.
@@ -248,6 +252,12 @@ pub struct LoopRecord {
     /// The last death.
     #[serde(default)]
     pub last_death: Option<Death>,
+    /// What it is told to go on with after a refusal, until it took a prompt.
+    #[serde(default)]
+    pub go_on: Option<String>,
+    /// Resumed agents in a row that came up and died before they took a prompt.
+    #[serde(default)]
+    pub short_resumes: u32,
 }
 
 /// What the operator wants of a loop.
@@ -474,6 +484,84 @@ pub struct Life {
     pub memory: Option<(u64, Now)>,
     /// Wants to be ended when its turn has.
     pub end_after_turn: Option<StopWhy>,
+    /// Is ended when it is up.
+    pub end_when_ready: Option<StopWhy>,
+    /// Whether it said that it is up.
+    pub startup: Startup,
+    /// When a resumed one said that, in milliseconds since boot, until it was told to go on.
+    pub ready_at: Option<u64>,
+    /// A text that was typed and not acknowledged yet.
+    pub typed: Option<Typed>,
+    /// A text that is typed when it can take one.
+    pub kept: Option<String>,
+    /// A dialog that a refusal may have opened is closed then, in milliseconds since boot.
+    pub clear_at: Option<u64>,
+    /// What the next text needs before it.
+    pub clearing: Clearing,
+    /// Whether the operator was told that texts do not reach it.
+    pub undelivered: Said,
+    /// When the window of its account that is used up resets, in milliseconds since the Unix epoch.
+    pub window: Option<i64>,
+    /// Whether its session is written down.
+    pub transcript: Transcript,
+}
+
+/// Whether an agent that says so has said that it is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Startup {
+    /// Not yet.
+    Coming,
+    /// Not yet, and somebody was told.
+    Overdue,
+    /// It has.
+    Ready,
+    /// It was found running, and has told nothing since: its turn is a guess.
+    Found,
+}
+
+/// A text that was typed and not acknowledged yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Typed {
+    /// It.
+    pub text: String,
+    /// Whom to answer.
+    pub request: Option<RequestId>,
+    /// When it was typed last, or could first be taken, in milliseconds since boot.
+    pub at: u64,
+    /// How often.
+    pub tries: u32,
+}
+
+/// The file that a session is written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transcript {
+    /// It has none, or did not tell.
+    None,
+    /// It is being looked at.
+    Asked {
+        /// Where.
+        path: PathBuf,
+        /// Its size before the turn, in bytes; `None` at the first look.
+        before: Option<u64>,
+    },
+    /// It had this size when the session began.
+    Known {
+        /// Where.
+        path: PathBuf,
+        /// In bytes; 0 when it was not there.
+        size: u64,
+    },
+    /// A turn ended: it is looked at then.
+    Due {
+        /// Where.
+        path: PathBuf,
+        /// Its size before, in bytes.
+        size: u64,
+        /// When, in milliseconds since boot.
+        at: u64,
+    },
+    /// It grew, or somebody was told that it did not.
+    Judged,
 }
 
 impl Life {
@@ -489,6 +577,16 @@ impl Life {
             idle_nudged: None,
             memory: None,
             end_after_turn: None,
+            end_when_ready: None,
+            startup: Startup::Coming,
+            ready_at: None,
+            typed: None,
+            kept: None,
+            clear_at: None,
+            clearing: Clearing::Nothing,
+            undelivered: Said::No,
+            window: None,
+            transcript: Transcript::None,
         }
     }
 }
@@ -626,6 +724,8 @@ impl LoopRecord {
             next_session: NextSession::Kickoff,
             restarts: 0,
             last_death: None,
+            go_on: None,
+            short_resumes: 0,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Daemon, Ending};
 use crate::supervisor::config::HostKind;
-use crate::supervisor::core::action::Action;
+use crate::supervisor::core::action::{Action, Clearing};
 use crate::supervisor::core::event::Event;
 use crate::supervisor::core::stage::Force;
 use crate::supervisor::journal::{Appended, Entry, Sync};
@@ -61,9 +61,25 @@ impl Daemon {
             Action::Freeze(name) => self.freeze(&name),
             Action::Thaw(name) => self.thaw(&name),
             Action::Repipe(name) => self.repipe(&name),
-            Action::Nudge { name, text, request } => {
-                self.texts.entry(name.clone()).or_default().push_back((text, request));
+            Action::Nudge { name, text, request, clearing } => {
+                let keys = match clearing {
+                    Clearing::Nothing => &[],
+                    Clearing::InTheWay => self.clearing_keys(&name),
+                };
+                self.texts.entry(name.clone()).or_default().push_back((tmux::send_text(keys, &text), request));
                 self.type_next(&name);
+            }
+            Action::ClearTheWay(name) => {
+                let keys = self.clearing_keys(&name);
+                if !keys.is_empty() {
+                    self.texts.entry(name.clone()).or_default().push_back((tmux::send_keys(keys), None));
+                    self.type_next(&name);
+                }
+            }
+            Action::LookAtTranscript { name, epoch, path } => {
+                // One that cannot be looked at is as good as none: both are said to the operator.
+                let size = std::fs::metadata(&path).ok().map(|meta| meta.len());
+                self.queue.push_back(Event::TranscriptSeen { name, epoch, size });
             }
             Action::Sample(name, epoch) => self.sample(&name, epoch),
             Action::ProbeNeed(need) => self.probe_need(&need),
@@ -75,14 +91,18 @@ impl Daemon {
         }
     }
 
+    fn clearing_keys(&self, name: &LoopName) -> &'static [&'static str] {
+        self.config.loops.get(name).map_or(&[], |c| c.adapter.clearing_keys())
+    }
+
     /// Types the next text into a loop's pane, once the one before has been: each is typed in parts, and two at once
     /// would be one line.
     pub(super) fn type_next(&mut self, name: &LoopName) {
         let typing = |p: &Purpose| matches!(p, Purpose::Nudge { name: n, .. } if n == name);
         while !self.tasks.iter().any(|running| typing(&running.purpose)) {
-            let Some((text, request)) = self.texts.get_mut(name).and_then(VecDeque::pop_front) else { return };
+            let Some((call, request)) = self.texts.get_mut(name).and_then(VecDeque::pop_front) else { return };
             let purpose = Purpose::Nudge { name: name.clone(), request };
-            if let Err(why) = self.tmux(name, &tmux::send_text(&text), purpose) {
+            if let Err(why) = self.tmux(name, &call, purpose) {
                 self.queue.push_back(Event::NudgeSent { name: name.clone(), result: Err(why), request });
             }
         }

@@ -17,6 +17,7 @@ use anyhow::{Context, Result, bail};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 impl Daemon {
     pub(super) fn start(&mut self, start: Start) {
@@ -75,6 +76,7 @@ impl Daemon {
             prompt,
             runtime_dir: session::session_dir(&self.config.runtime_dir, &start.name),
             supervisor: self.options.supervisor.clone(),
+            workdir: real(&config.workdir),
         });
         for (path, content) in &launch.files {
             write_private(path, content).with_context(|| format!("writing `{}`", path.display()))?;
@@ -86,10 +88,16 @@ impl Daemon {
             workdir: config.workdir.clone(),
             env: launch.env,
             env_files: config.env_files.clone(),
+            seeds: launch.seeds,
             socket: control::socket_path(&self.config.runtime_dir),
             config: self.config.file.clone(),
         })
     }
+}
+
+/// Agents know a folder by its real path. One that cannot be followed is said by the start that fails for it.
+fn real(workdir: &Path) -> PathBuf {
+    workdir.canonicalize().unwrap_or_else(|_| workdir.to_owned())
 }
 
 fn read_prompt(file: &std::path::Path, values: &Values) -> Result<String> {

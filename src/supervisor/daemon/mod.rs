@@ -91,7 +91,7 @@ struct Daemon {
     ending: Ending,
     tasks: Vec<Running>,
     /// Texts that wait to be typed into each loop's pane, and whom to answer.
-    texts: BTreeMap<LoopName, VecDeque<(String, Option<RequestId>)>>,
+    texts: BTreeMap<LoopName, VecDeque<(super::tmux::Call, Option<RequestId>)>>,
     /// Notifications that wait for one of the few places for notify programs.
     notifications: VecDeque<Vec<u8>>,
     /// The living agents: epoch, process, pidfd.

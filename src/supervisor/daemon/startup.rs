@@ -219,7 +219,7 @@ fn missed(config: &Config, name: &LoopName, adapter: &dyn Adapter) -> Vec<Event>
         .map(|line| Event::Signals {
             name: name.clone(),
             epoch: line["epoch"].as_u64(),
-            signals: adapter.read_event(&line["event"]),
+            signals: adapter.read_event(&line["event"], Now::read().wall),
         })
         .collect()
 }

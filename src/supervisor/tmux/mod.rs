@@ -231,10 +231,11 @@ pub fn read_respawn(answer: &Finished) -> Result<i32, Failure> {
 }
 
 /// Types `text` into the pane and sends Enter: out of any mode first, as one line, literally, the Enter as a key of its
-/// own. Takes 0.2 s. On stdin, since a client's argv is limited to 16 KB.
-pub fn send_text(text: &str) -> Call {
+/// own. Takes 0.2 s, and as much for each of `first`, keys that are sent before. On stdin, since a client's argv is
+/// limited to 16 KB.
+pub fn send_text(first: &[&str], text: &str) -> Call {
     let flat: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let mut script = format!("copy-mode -q -t {PANE}\n").into_bytes();
+    let mut script = keys_script(first);
     for chunk in chunks(flat.trim()) {
         script.extend(format!("send-keys -t {PANE} -l -- ").into_bytes());
         script.extend(quote::config(chunk.as_bytes()));
@@ -242,6 +243,20 @@ pub fn send_text(text: &str) -> Call {
     }
     script.extend(format!("run-shell -d {BEFORE_ENTER}\nsend-keys -t {PANE} Enter\n").into_bytes());
     Call { input: Some(script), ..Call::new(&["source-file", "-"]) }
+}
+
+/// Sends keys into the pane, out of any mode first. Takes 0.2 s for each.
+pub fn send_keys(keys: &[&str]) -> Call {
+    Call { input: Some(keys_script(keys)), ..Call::new(&["source-file", "-"]) }
+}
+
+fn keys_script(keys: &[&str]) -> Vec<u8> {
+    let mut script = format!("copy-mode -q -t {PANE}\n");
+    for key in keys {
+        // Apart from what follows, or an Escape and a key would be read as Meta and that key.
+        script.push_str(&format!("send-keys -t {PANE} {key}\nrun-shell -d {BEFORE_ENTER}\n"));
+    }
+    script.into_bytes()
 }
 
 fn chunks(mut text: &str) -> Vec<&str> {

@@ -1,5 +1,6 @@
 //! `supervisor doctor`: everything that must be true here, a line each, with how to mend what is not. Changes nothing.
 
+mod agents;
 mod loops;
 mod machine;
 mod needs;
@@ -100,6 +101,7 @@ pub fn run(context: &Context) -> anyhow::Result<()> {
             }
             for (name, l) in &config.loops {
                 say(loops::examine(config, name, l, daemon))?;
+                say(agents::examine(config, name, l, daemon))?;
             }
         }
     }

@@ -76,7 +76,12 @@ impl Machine {
                     pane.piped = true;
                 }
             }
-            Action::Nudge { name, text, request } => self.type_in(name, text, request),
+            Action::Nudge { name, text, request, .. } => self.type_in(name, text, request),
+            Action::ClearTheWay(_) => {}
+            Action::LookAtTranscript { name, epoch, .. } => {
+                let size = self.rng.bool().then_some(self.now.boot);
+                self.later(0, Event::TranscriptSeen { name, epoch, size });
+            }
             Action::Sample(name, epoch) => {
                 let Some(place) = self.places.get_mut(&name) else { return };
                 let children_oom_killed = std::mem::take(&mut place.oom_children);

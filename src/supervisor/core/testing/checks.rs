@@ -1,12 +1,14 @@
 //! What must be true of every decision and of every state between two of them.
 
 use super::machine::Machine;
+use crate::supervisor::core::accounts::Gatekeeping;
 use crate::supervisor::core::action::Action;
 use crate::supervisor::core::budget::BACKOFF_MAX;
 use crate::supervisor::core::event::Event;
 use crate::supervisor::core::holds::{Ends, Hold, HoldKind, holds, lasting};
 use crate::supervisor::core::stage::{Force, Stage};
-use crate::supervisor::core::world::{HostStatus, Loop, Mode, Probe, Said, Turn, Wish, World};
+use crate::supervisor::core::talk::{ACK_WAIT, READY_WITHIN};
+use crate::supervisor::core::world::{HostStatus, Loop, Mode, Probe, Said, Startup, Turn, Wish, World};
 use crate::supervisor::core::{decide, host::ABSENT_SAID};
 use crate::supervisor::names::LoopName;
 use crate::support::clock::{Now, millis};
@@ -91,6 +93,12 @@ fn told_of_new_holds(old: &World, new: &World, actions: &[Action]) {
         }
         if before.host.said == Said::No && l.host.said == Said::Yes {
             assert!(notified(actions, "session-host", Some(name)), "the missing host of {name} was not notified");
+        }
+        if before.life.undelivered == Said::No && l.life.undelivered == Said::Yes {
+            assert!(notified(actions, "nudge", Some(name)), "the lost nudge of {name} was not notified");
+        }
+        if before.life.startup == Startup::Coming && l.life.startup == Startup::Overdue {
+            assert!(notified(actions, "attention", Some(name)), "that {name} does not come up was not notified");
         }
         if before.life.attention == Said::No && l.life.attention == Said::Yes {
             assert!(notified(actions, "attention", Some(name)));
@@ -185,9 +193,23 @@ fn up(world: &World, name: &LoopName, l: &Loop, now: Now) {
     if world.global.frozen.is_some() || world.mode != Mode::Running {
         return;
     }
-    assert!(l.record.wish == Wish::Run && l.record.drained.is_none(), "{name} is up against the operator's will");
+    let waits = l.life.end_when_ready.is_some();
+    assert!(
+        waits || l.record.wish == Wish::Run && l.record.drained.is_none(),
+        "{name} is up against the operator's will"
+    );
     if !matches!(l.host.status, HostStatus::Ready { .. }) {
         return;
+    }
+    if world.config.loops[name].capabilities.says_ready && l.life.startup == Startup::Coming {
+        if let Stage::Up { since } = l.stage {
+            wakes(world, since.plus(READY_WITHIN).boot, &format!("{name}: that it does not come up"));
+        }
+    }
+    let free = matches!(l.life.turn, Turn::Idle { .. } | Turn::Unknown | Turn::Overloaded { .. });
+    let shut = world.account(&world.config.loops[name]).is_some_and(|a| a.holds(name) != Gatekeeping::Free);
+    if let (Some(typed), true, false) = (&l.life.typed, free, shut) {
+        wakes(world, typed.at + millis(ACK_WAIT), &format!("{name}: a text that it did not take"));
     }
     if let (Turn::Person { since, .. }, Said::No) = (&l.life.turn, l.life.attention) {
         let at = since.plus(world.config.loops[name].attention_after).boot;

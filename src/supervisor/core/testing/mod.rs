@@ -25,15 +25,15 @@ impl Adapter for Talker {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { resumes: true, own_program: true, takes_prompt: true }
+        Capabilities { resumes: true, own_program: true, takes_prompt: true, ..Capabilities::default() }
     }
 
     fn launch(&self, _: &LaunchRequest) -> Launch {
-        Launch { argv: Vec::new(), env: Vec::new(), files: Vec::new() }
+        Launch::default()
     }
 
-    fn read_event(&self, event: &serde_json::Value) -> Vec<Signal> {
-        by_name("command").unwrap().read_event(event)
+    fn read_event(&self, event: &serde_json::Value, now: i64) -> Vec<Signal> {
+        by_name("command").unwrap().read_event(event, now)
     }
 }
 
@@ -120,6 +120,16 @@ pub fn pair() -> Config {
 /// One loop, `builder`.
 pub fn single(config: LoopConfig) -> Config {
     Config { loops: BTreeMap::from([(name("builder"), config)]), ..empty() }
+}
+
+/// The same loop, of a kind that says when it is up and acknowledges what reaches it.
+pub fn acknowledging(mut config: Config, text: &str) -> Config {
+    if let Some(l) = config.loops.get_mut(&name(text)) {
+        l.capabilities.says_ready = true;
+        l.capabilities.acknowledges = true;
+        l.kickoff = Some(PathBuf::from("/ws/kickoff.md"));
+    }
+    config
 }
 
 /// Everything at once: needs, memory, stagger, both roles, a program, every policy that ends agents by itself.

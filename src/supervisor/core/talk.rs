@@ -1,0 +1,341 @@
+//! What is typed into an agent and whether it arrived; how an agent comes up; whether its session is written down.
+//! For agents that acknowledge what reaches them: keys go into dialogs, and into an exhausted account.
+
+use super::Draft;
+use super::action::{Action, Clearing};
+use super::stage::{Stage, StopWhy};
+use super::world::{Said, Startup, Transcript, Turn, Typed, Until, Waiter};
+use crate::supervisor::agents::{Prompt, Session};
+use crate::supervisor::control::protocol::{Refusal, Response};
+use crate::supervisor::core::world::RequestId;
+use crate::supervisor::names::LoopName;
+use crate::support::clock::millis;
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A text that reached an idle agent is acknowledged within a second; a machine that swaps takes longer.
+pub(super) const ACK_WAIT: Duration = Duration::from_secs(10);
+/// After this many times it is not the keys that were lost.
+const ACK_TRIES: u32 = 3;
+/// Whoever asked is answered by then, whatever becomes of the agent.
+const ACK_ANSWER: Duration = Duration::from_secs(50);
+/// An agent that says when it is ready does so within seconds; after this a person should look.
+pub(super) const READY_WITHIN: Duration = Duration::from_secs(60);
+/// For this long a resumed agent that has not said that it is ready is not told to end: a signal in that time can leave
+/// a session that cannot be resumed.
+const START_GRACE: Duration = Duration::from_secs(10);
+/// A resumed agent goes on by itself if a death has cut its turn; after this it is told to.
+const BY_ITSELF: Duration = Duration::from_secs(8);
+/// The transcript is written a moment after the turn's end is told.
+const TRANSCRIPT_AFTER: Duration = Duration::from_secs(5);
+
+/// The dialog of a refusal opens a moment after it is told. While it is open, nothing else is told.
+pub(super) const DIALOG_AFTER: Duration = Duration::from_secs(2);
+
+impl Draft<'_> {
+    /// Closes the dialog that a refusal has opened: it waits for a person, eats what is typed, and hides the status line
+    /// that tells the exact reset. Done also while the account is shut.
+    pub(super) fn settle_dialog(&mut self, name: &LoopName) {
+        let Some(at) = self.w.loops.get(name).and_then(|l| l.life.clear_at) else { return };
+        if !self.due(at) {
+            return;
+        }
+        let Some(l) = self.get_mut(name) else { return };
+        l.life.clear_at = None;
+        if matches!(l.life.turn, Turn::Idle { .. }) {
+            self.push(Action::ClearTheWay(name.clone()));
+        }
+    }
+
+    /// Types something into a loop's pane on the supervisor's own account.
+    pub(super) fn say(&mut self, name: &LoopName, text: &str) {
+        let acknowledges = self.config(name).is_some_and(|c| c.capabilities.acknowledges);
+        let Some(l) = self.get_mut(name) else { return };
+        let busy_with_person = matches!(l.life.turn, Turn::Person { .. });
+        if acknowledges && (busy_with_person || l.life.startup == Startup::Coming) {
+            // Enter would answer the question, or the dialog of a first start.
+            l.life.kept = Some(text.to_owned());
+            let why = if busy_with_person { "it waits for a person" } else { "it has not said that it is up" };
+            let next = Some("typed when it can take it".to_owned());
+            self.journal(Some(name), "nudge-kept", why, json!({ "text": text }), next);
+            return;
+        }
+        self.type_in(name, text.to_owned(), None);
+    }
+
+    /// Types a text and, where the agent acknowledges, waits for that.
+    pub(super) fn type_in(&mut self, name: &LoopName, text: String, request: Option<RequestId>) {
+        let now = self.now;
+        let acknowledges = self.config(name).is_some_and(|c| c.capabilities.acknowledges);
+        let Some(l) = self.get_mut(name) else { return };
+        let clearing = std::mem::replace(&mut l.life.clearing, Clearing::Nothing);
+        if acknowledges {
+            l.life.typed = Some(Typed { text: text.clone(), request, at: now.boot, tries: 1 });
+            self.due(now.plus(ACK_WAIT).boot);
+        }
+        self.push(Action::Nudge { name: name.clone(), text, request, clearing });
+    }
+
+    pub(super) fn nudge_sent(&mut self, name: &LoopName, result: Result<(), String>, request: Option<RequestId>) {
+        let now = self.now;
+        let up = self.w.loops.get(name).is_some_and(|l| matches!(l.stage, Stage::Up { .. }));
+        let Some(l) = self.get_mut(name) else { return };
+        if let super::world::Stall::Nudged { at } = &mut l.life.stall {
+            // Typing takes a while, and the terminal echoes until its end: the time to answer begins there.
+            *at = now.boot;
+        }
+        let busy = matches!(l.life.turn, Turn::Busy { .. } | Turn::Tool { .. });
+        let waits = match &mut l.life.typed {
+            Some(typed) if result.is_ok() => {
+                typed.at = now.boot;
+                up && request.is_some() && typed.request == request && !busy
+            }
+            typed => {
+                *typed = None;
+                false
+            }
+        };
+        if let Err(why) = &result {
+            let why = format!("a nudge could not be typed: {why}");
+            self.journal(Some(name), "nudge-failed", &why, json!({ "error": why }), None);
+        }
+        let Some(request) = request else { return };
+        match result {
+            Ok(()) if waits => {
+                let deadline = now.boot.saturating_add(millis(ACK_ANSWER));
+                self.w.waiters.push(Waiter { request, until: Until::Acknowledged(name.clone()), deadline });
+            }
+            Ok(()) if busy => {
+                self.done(request, vec![format!("typed into {name}'s pane; it takes it when its turn lets it")])
+            }
+            Ok(()) => self.done(request, vec![format!("typed into {name}'s pane")]),
+            Err(why) => self.refuse(
+                request,
+                Refusal::Failed,
+                format!("nudging `{name}`: {why}; see `supervisor explain {name}`"),
+            ),
+        }
+    }
+
+    /// A prompt reached it.
+    pub(super) fn acknowledged(&mut self, name: &LoopName) {
+        let Some(l) = self.get_mut(name) else { return };
+        l.life.startup = Startup::Ready;
+        l.record.go_on = None;
+        l.record.short_resumes = 0;
+        l.life.undelivered = Said::No;
+        let Some(typed) = l.life.typed.take() else { return };
+        self.answer_typed(
+            &typed,
+            |name| Response::Done { lines: vec![format!("{name} took it: its turn began")] },
+            name,
+        );
+    }
+
+    fn answer_typed(&mut self, typed: &Typed, answer: impl FnOnce(&LoopName) -> Response, name: &LoopName) {
+        let waits = |w: &Waiter| Some(w.request) == typed.request;
+        if self.w.waiters.iter().any(waits) {
+            self.w.waiters.retain(|w| !waits(w));
+            if let Some(request) = typed.request {
+                self.reply(request, answer(name));
+            }
+        }
+    }
+
+    /// What is due about the above. Not called while the account is shut.
+    pub(super) fn settle_talk(&mut self, name: &LoopName) {
+        let Some(l) = self.w.loops.get(name) else { return };
+        let free = matches!(l.life.turn, Turn::Idle { .. } | Turn::Unknown | Turn::Overloaded { .. });
+        if let Some(typed) = l.life.typed.clone().filter(|_| free) {
+            if self.due(typed.at.saturating_add(millis(ACK_WAIT))) {
+                self.type_again(name, typed);
+            }
+            return;
+        }
+        let can_take = !matches!(l.life.turn, Turn::Person { .. }) && l.life.startup != Startup::Coming;
+        if let Some(text) = l.life.kept.clone().filter(|_| can_take) {
+            if let Some(l) = self.get_mut(name) {
+                l.life.kept = None;
+            }
+            self.type_in(name, text, None);
+            return;
+        }
+        let (Some(text), Some(at)) = (l.record.go_on.clone(), l.life.ready_at) else { return };
+        if matches!(l.life.turn, Turn::Idle { .. }) && self.due(at.saturating_add(millis(BY_ITSELF))) {
+            if let Some(l) = self.get_mut(name) {
+                l.life.ready_at = None;
+            }
+            let why = "it was resumed after a refusal and did not go on by itself";
+            self.journal(Some(name), "nudge", why, json!({ "text": text }), None);
+            self.type_in(name, text, None);
+        }
+    }
+
+    fn type_again(&mut self, name: &LoopName, typed: Typed) {
+        let now = self.now;
+        let evidence = json!({ "text": typed.text, "tries": typed.tries });
+        if typed.tries < ACK_TRIES {
+            let Some(l) = self.get_mut(name) else { return };
+            l.life.typed = Some(Typed { tries: typed.tries + 1, at: now.boot, ..typed.clone() });
+            let action =
+                Action::Nudge { name: name.clone(), text: typed.text, request: None, clearing: Clearing::InTheWay };
+            self.push(action);
+            let next = Some("what may be in its way is cleared, and it is typed again".to_owned());
+            self.journal(Some(name), "nudge-again", "a nudge was typed and not taken", evidence, next);
+            self.due(now.plus(ACK_WAIT).boot);
+            return;
+        }
+        let Some(l) = self.get_mut(name) else { return };
+        l.life.typed = None;
+        let said = std::mem::replace(&mut l.life.undelivered, Said::Yes);
+        let why = format!("a nudge was typed {} times and never taken", typed.tries);
+        let mend = format!("something is in its way: `supervisor attach {name}`");
+        self.journal(Some(name), "nudge-undelivered", &why, evidence, Some(mend.clone()));
+        if said == Said::No {
+            self.notify("nudge", Some(name), format!("{name}: {why}"), mend.clone());
+        }
+        let message = format!("nudging `{name}`: it was typed {} times and never taken; {mend}", typed.tries);
+        self.answer_typed(&typed, |_| Response::Refused { kind: Refusal::Failed, message }, name);
+    }
+
+    // ---- coming up ----
+
+    /// It said that it can take prompts.
+    pub(super) fn ready(&mut self, name: &LoopName) {
+        let now = self.now;
+        let tried = self.on_trial(name);
+        let Some(config) = self.config(name) else { return };
+        let Some(l) = self.get_mut(name) else { return };
+        let prompted = match l.record.agent.as_ref().map(|agent| &agent.session) {
+            Some(Session::Fresh { prompt: Prompt::Kickoff, .. }) => config.kickoff.is_some(),
+            Some(Session::Fresh { prompt: Prompt::Handoff, .. }) => config.handoff.or(config.kickoff).is_some(),
+            Some(Session::Resume { .. }) | None => false,
+        };
+        if prompted && config.capabilities.acknowledges && l.life.startup != Startup::Ready {
+            // Its own prompt is on the way, and a text that is typed before it can take its place (tried).
+            l.life.turn = Turn::Busy { since: now };
+            return;
+        }
+        l.life.startup = Startup::Ready;
+        if matches!(l.life.turn, Turn::Unknown) {
+            l.life.turn = Turn::Idle { since: now };
+        }
+        let resumed = l.record.agent.as_ref().is_some_and(|a| matches!(a.session, Session::Resume { .. }));
+        if resumed && tried && l.record.go_on.is_none() {
+            // A trial is decided by a turn, so there must be one.
+            l.record.go_on = Some("Go on where you were.".to_owned());
+        }
+        l.life.ready_at = Some(now.boot).filter(|_| resumed);
+    }
+
+    /// Says that an agent does not come up. True while an end must wait for it.
+    pub(super) fn settle_startup(&mut self, name: &LoopName) {
+        let Some((l, config)) = self.w.get(name) else { return };
+        let Stage::Up { since } = l.stage else { return };
+        if let Some(why) = l.life.end_when_ready {
+            if !self.in_start_grace(name) {
+                self.end(name, why);
+            }
+            return;
+        }
+        let mute = config.capabilities.says_ready && l.life.startup == Startup::Coming;
+        if !mute || self.w.global.frozen.is_some() || !self.due(since.plus(READY_WITHIN).boot) {
+            return;
+        }
+        if let Some(l) = self.get_mut(name) {
+            l.life.startup = Startup::Overdue;
+        }
+        let why = "it runs and has not said that it is up: a dialog may wait for a person";
+        let mend = format!("supervisor attach {name}");
+        self.journal(Some(name), "not-ready", why, json!({}), Some(format!("nothing is typed; {mend}")));
+        self.notify("attention", Some(name), format!("{name}: {why}"), mend);
+    }
+
+    /// Whether it is too early to tell a resumed agent to end; if so, when that is over is noted.
+    pub(super) fn in_start_grace(&mut self, name: &LoopName) -> bool {
+        let Some((l, config)) = self.w.get(name) else { return false };
+        let Stage::Up { since } = l.stage else { return false };
+        let resumed = l.record.agent.as_ref().is_some_and(|a| matches!(a.session, Session::Resume { .. }));
+        resumed
+            && config.capabilities.says_ready
+            && l.life.startup == Startup::Coming
+            && !self.due(since.plus(START_GRACE).boot)
+    }
+
+    /// Keeps an end for after the grace.
+    pub(super) fn end_when_ready(&mut self, name: &LoopName, why: StopWhy) {
+        let Some(l) = self.get_mut(name) else { return };
+        if l.life.end_when_ready.replace(why).is_none() {
+            let text = format!(
+                "to be ended because {}; it is being resumed, and a signal now could lose its session",
+                why.text()
+            );
+            self.journal(Some(name), "end-later", &text, json!({}), Some("ended when it is up".to_owned()));
+        }
+    }
+
+    // ---- the session on disk ----
+
+    pub(super) fn session_told(&mut self, name: &LoopName, uuid: String, transcript: Option<PathBuf>) {
+        let Some(l) = self.get_mut(name) else { return };
+        let Some(agent) = &mut l.record.agent else { return };
+        match &mut agent.session {
+            Session::Fresh { uuid: own, .. } | Session::Resume { uuid: own } => *own = uuid,
+        }
+        let epoch = agent.epoch;
+        let Some(path) = transcript else { return };
+        l.life.transcript = Transcript::Asked { path: path.clone(), before: None };
+        self.push(Action::LookAtTranscript { name: name.clone(), epoch, path });
+    }
+
+    /// A turn ended: the session must have grown.
+    pub(super) fn transcript_due(&mut self, name: &LoopName) {
+        let at = self.now.plus(TRANSCRIPT_AFTER).boot;
+        let Some(l) = self.get_mut(name) else { return };
+        if let Transcript::Known { path, size } = &l.life.transcript {
+            l.life.transcript = Transcript::Due { path: path.clone(), size: *size, at };
+        }
+    }
+
+    pub(super) fn settle_transcript(&mut self, name: &LoopName) {
+        let Some(l) = self.w.loops.get(name) else { return };
+        let Transcript::Due { path, size, at } = l.life.transcript.clone() else { return };
+        let Some(epoch) = l.live_epoch() else { return };
+        if !self.due(at) {
+            return;
+        }
+        if let Some(l) = self.get_mut(name) {
+            l.life.transcript = Transcript::Asked { path: path.clone(), before: Some(size) };
+        }
+        self.push(Action::LookAtTranscript { name: name.clone(), epoch, path });
+    }
+
+    pub(super) fn transcript_seen(&mut self, name: &LoopName, epoch: u64, size: Option<u64>) {
+        let Some(l) = self.get_mut(name) else { return };
+        let Transcript::Asked { path, before } = l.life.transcript.clone() else { return };
+        if l.live_epoch() != Some(epoch) {
+            return;
+        }
+        let Some(before) = before else {
+            l.life.transcript = Transcript::Known { path, size: size.unwrap_or(0) };
+            return;
+        };
+        l.life.transcript = Transcript::Judged;
+        if size.is_some_and(|size| size > before) {
+            return;
+        }
+        let shown = path.display();
+        let why = match size {
+            None => format!("its turn ended and there is no transcript `{shown}`: this session cannot be resumed"),
+            Some(_) => {
+                format!("its turn ended and the transcript `{shown}` did not grow: this session cannot be resumed")
+            }
+        };
+        let evidence = json!({ "transcript": path, "size": size, "before": before });
+        let mend =
+            "is the disk full, or a variable in its env files against it? The next death starts it afresh".to_owned();
+        self.journal(Some(name), "transcript", &why, evidence, Some(mend.clone()));
+        self.notify("transcript", Some(name), format!("{name}: {why}"), mend);
+    }
+}

@@ -1,0 +1,211 @@
+//! A laboratory with the real claude CLI and a mock of the model's API. No login is needed, read or written: HOME is the
+//! laboratory's own. Where the CLI cannot be had, tests are skipped and say why.
+
+#![allow(dead_code, clippy::unwrap_used, reason = "a test kit, of which each test binary uses a part")]
+
+pub mod mock;
+
+use crate::support::{Agent, Lab, read, when};
+use cc_ci::support::process::ProcId;
+use mock::Mock;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The folder with the installed CLI, or why there is none.
+fn installed() -> &'static Result<PathBuf, String> {
+    static INSTALLED: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    INSTALLED.get_or_init(|| {
+        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        let cache = std::env::var_os("CC_CI_CLAUDE_DIR").map_or_else(|| root.join("target/claude-code"), PathBuf::from);
+        let script = root.join("tests/claude/install.sh");
+        let done = Command::new("sh").arg(script).arg(cache).output().map_err(|e| format!("running sh: {e}"))?;
+        if done.status.success() {
+            Ok(PathBuf::from(String::from_utf8_lossy(&done.stdout).trim()))
+        } else {
+            Err(String::from_utf8_lossy(&done.stderr).trim().to_owned())
+        }
+    })
+}
+
+/// A laboratory whose loops can be of the agent `claude`, and the API that they talk to.
+pub struct ClaudeLab {
+    pub lab: Lab,
+    pub api: Mock,
+}
+
+impl ClaudeLab {
+    /// `None`, and a line that says why, where the CLI cannot be had.
+    pub fn new(test: &str, tables: &str) -> Option<Self> {
+        let program = match installed() {
+            Ok(program) => program,
+            Err(why) => {
+                skipped(test, why);
+                return None;
+            }
+        };
+        let api = Mock::start();
+        let mut lab = Lab::new(tables);
+        let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+        lab.options.env.push(("PATH".to_owned(), path));
+        // Would break every agent if it got through.
+        lab.options.env.push(("CLAUDECODE".to_owned(), "1".to_owned()));
+        lab.options.env.push(("CLAUDE_CODE_CHILD_SESSION".to_owned(), "1".to_owned()));
+        std::fs::write(lab.path("ws/kickoff.md"), "KICKOFF of {loop}: begin.\n").unwrap();
+        std::fs::write(lab.path("ws/handoff.md"), "HANDOFF of {loop}: take over.\n").unwrap();
+        let claude = Self { lab, api };
+        claude.token("sk-ant-oat01-first");
+        Some(claude)
+    }
+
+    /// The same, with the daemon running.
+    pub fn start(test: &str, tables: &str) -> Option<Self> {
+        let mut claude = Self::new(test, tables)?;
+        claude.lab.start();
+        Some(claude)
+    }
+
+    /// Puts a login into the loops' env file.
+    pub fn token(&self, token: &str) {
+        // IS_SANDBOX: tests run as root, for whom claude refuses to skip permissions.
+        let text = format!(
+            "ANTHROPIC_BASE_URL={}\nCLAUDE_CODE_OAUTH_TOKEN={token}\nIS_SANDBOX=1\nCLAUDE_CODE_MAX_RETRIES=1\n",
+            self.api.url
+        );
+        std::fs::write(self.lab.path("ws/claude.env"), text).unwrap();
+    }
+
+    /// Waits until the loop's agent runs.
+    #[track_caller]
+    pub fn up(&self, name: &str) -> Agent {
+        self.up_after(name, 0)
+    }
+
+    /// The same, of a later epoch than this.
+    #[track_caller]
+    pub fn up_after(&self, name: &str, epoch: u64) -> Agent {
+        self.lab.wait_for(&format!("{name} to be up after epoch {epoch}"), || {
+            let view = match self.lab.try_status() {
+                Ok(status) => status.loops.into_iter().find(|l| l.name.as_str() == name).unwrap(),
+                Err(e) => return Err(format!("{e}")),
+            };
+            let (Some(pid), Some(server)) = (view.pid, view.server_pid) else { return Err(format!("{view:?}")) };
+            match ProcId::of(pid).unwrap() {
+                Some(id) if view.state == "up" && view.epoch > epoch => Ok(Agent { epoch: view.epoch, id, server }),
+                _ => Err(format!("{view:?}")),
+            }
+        })
+    }
+
+    /// Waits until the loop's turn is this.
+    #[track_caller]
+    pub fn turn(&self, name: &str, turn: &str) {
+        self.lab.wait_for(&format!("the turn of {name} to be {turn}"), || {
+            let view = self.lab.view(name);
+            if view.turn.as_deref() == Some(turn) { Ok(()) } else { Err(format!("{view:?}\n{}", self.screen(name))) }
+        });
+    }
+
+    /// Waits until the agent said that it is up.
+    #[track_caller]
+    pub fn ready(&self, name: &str) {
+        self.lab.wait_for(&format!("{name} to say that it is up"), || {
+            let view = self.lab.view(name);
+            let said = !matches!(view.sign.as_deref(), None | Some("started" | "output" | "session"));
+            if said && view.turn.as_deref() == Some("idle") {
+                Ok(())
+            } else {
+                Err(format!("{view:?}\n{}", self.screen(name)))
+            }
+        });
+    }
+
+    /// Waits until the API was asked for a turn with this text in it.
+    #[track_caller]
+    pub fn asked(&self, text: &str) -> mock::Request {
+        self.lab.wait_for(&format!("a turn with `{text}`"), || {
+            self.api.turn_with(text).ok_or_else(|| format!("{} turns", self.api.turns().len()))
+        })
+    }
+
+    /// Waits for so many turns with this text as the last prompt.
+    #[track_caller]
+    pub fn asked_times(&self, text: &str, times: usize) {
+        self.lab.wait_for(&format!("{times} turns with `{text}`"), || {
+            let found = self.api.turns().iter().filter(|r| r.has(text)).count();
+            when(found >= times, format!("{found}"))
+        });
+    }
+
+    /// The session of a loop, from its agent's arguments.
+    pub fn session(&self, agent: Agent) -> String {
+        let args = std::fs::read(format!("/proc/{}/cmdline", agent.id.pid)).unwrap();
+        let args: Vec<String> = args.split(|b| *b == 0).map(|a| String::from_utf8_lossy(a).into_owned()).collect();
+        let at = args.iter().position(|a| a == "--session-id" || a == "--resume").unwrap();
+        args[at + 1].clone()
+    }
+
+    /// The transcript of a session, wherever it is.
+    pub fn transcript(&self, session: &str) -> PathBuf {
+        let projects = self.lab.path("home/.claude/projects");
+        let found = std::fs::read_dir(projects).unwrap().flatten().map(|d| d.path().join(format!("{session}.jsonl")));
+        found.into_iter().find(|path| path.exists()).unwrap()
+    }
+
+    /// Waits until this is in the transcript: the CLI writes what happened a moment after it tells of it, and an agent
+    /// killed before that has nothing to resume.
+    #[track_caller]
+    pub fn written(&self, agent: Agent, wanted: &str) {
+        let session = self.session(agent);
+        let file = |p: PathBuf| p.join(format!("{session}.jsonl"));
+        self.lab.wait_for(&format!("the transcript to have `{wanted}`"), || {
+            let dirs = std::fs::read_dir(self.lab.path("home/.claude/projects")).into_iter().flatten().flatten();
+            let text: String = dirs.map(|d| file(d.path())).filter(|p| p.exists()).map(|p| read(&p)).collect();
+            when(text.contains(wanted), text)
+        });
+    }
+
+    /// What `supervisor doctor` says of a loop.
+    pub fn doctor(&self, name: &str) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_supervisor"));
+        command.args(["doctor", "--config"]).arg(self.lab.config());
+        command.env_clear().env("HOME", self.lab.path("home")).envs(self.lab.options.env.iter().cloned());
+        let said = String::from_utf8_lossy(&command.output().unwrap().stdout).replace("\n       ", " ");
+        said.lines().filter(|l| l.contains(&format!("{name}: "))).map(|l| format!("{l}\n")).collect()
+    }
+
+    pub fn screen(&self, name: &str) -> String {
+        let mut command = Command::new("tmux");
+        command.arg("-S").arg(self.lab.tmux_socket(name)).args(["capture-pane", "-p", "-t", "%0"]);
+        let text = command.output().map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
+        text.lines().filter(|l| !l.trim().is_empty()).collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Drop for ClaudeLab {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for name in std::fs::read_dir(self.lab.path("run/session")).into_iter().flatten().flatten() {
+                let name = name.file_name().into_string().unwrap();
+                eprintln!("--- screen of {name}\n{}", self.screen(&name));
+            }
+            eprintln!("--- {}", read(&self.lab.path("home/.claude.json")).chars().take(600).collect::<String>());
+        }
+    }
+}
+
+/// A loop of the agent `claude`, with more keys.
+pub fn claude_loop(name: &str, more: &str) -> String {
+    format!(
+        "[loops.{name}]\nagent = \"claude\"\nworkdir = \".\"\nkickoff = \"kickoff.md\"\nhandoff = \"handoff.md\"\n\
+         args = [\"--dangerously-skip-permissions\"]\nenv_files = [\"claude.env\"]\n{more}\n"
+    )
+}
+
+fn skipped(test: &str, why: &str) {
+    let line = format!("skipped: {test}: {why}\n");
+    eprint!("{line}");
+    if let Some(log) = std::env::var_os("CC_CI_SKIP_LOG") {
+        crate::support::append(&PathBuf::from(log), line.as_bytes());
+    }
+}
