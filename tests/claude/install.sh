@@ -2,6 +2,8 @@
 # Installs the claude CLI into the folder $1 and prints the folder with its program. Reads no login and needs none. Both
 # the tests and ./check call this. Exits with 3 and a reason on stderr where it cannot be had.
 set -eu
+# The one that facts and tests are of: a later one may say other things in other words.
+version=2.1.197
 folder=${1:?usage: install.sh FOLDER}
 program=$folder/node_modules/.bin
 if ! "$program/claude" --version >/dev/null 2>&1; then
@@ -11,7 +13,7 @@ if ! "$program/claude" --version >/dev/null 2>&1; then
   exec 9>"$folder/.lock"
   if command -v flock >/dev/null; then flock 9; fi
   if ! "$program/claude" --version >/dev/null 2>&1; then
-    npm install --no-audit --no-fund --prefix "$folder" @anthropic-ai/claude-code >"$folder/npm.log" 2>&1 ||
+    npm install --no-audit --no-fund --prefix "$folder" "@anthropic-ai/claude-code@$version" >"$folder/npm.log" 2>&1 ||
       { echo "npm could not install @anthropic-ai/claude-code, see $folder/npm.log" >&2; exit 3; }
     "$program/claude" --version >/dev/null 2>&1 || { echo "the installed claude does not run, see $folder/npm.log" >&2; exit 3; }
   fi

@@ -16,6 +16,7 @@ pub mod holds;
 pub mod host;
 mod life;
 mod operator;
+pub mod record;
 mod signals;
 pub mod stage;
 mod start;

@@ -1,20 +1,19 @@
-//! Everything that decisions are made from. Plain data; what survives the supervisor is in the `…Record` types.
+//! Everything that decisions are made from. Plain data; what of it survives the supervisor is in `record`.
 
 use super::accounts::Account;
 use super::action::Clearing;
-use super::budget::RestartBudget;
 use super::gates::Gate;
 use super::stage::{Stage, StopWhy};
-use crate::supervisor::agents::Session;
 use crate::supervisor::config::placeholders::{PhaseValues, Values};
 use crate::supervisor::config::{Config, LoopConfig};
-use crate::supervisor::names::{AccountName, LoopName, NeedName};
+use crate::supervisor::names::{LoopName, NeedName};
 use crate::support::clock::Now;
 use crate::support::process::{BootId, ProcId};
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+pub use super::record::{AgentRecord, Death, DeathCause, Drain, GlobalRecord, LoopRecord, NextSession, Turns, Wish};
 
 /// Everything that decisions are made from.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,32 +61,6 @@ pub enum Mode {
     StoppingLoops,
     /// It leaves at once; the sessions stay.
     Leaving,
-}
-
-/// What holds for all loops and survives the supervisor and a reboot.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct GlobalRecord {
-    /// `supervisor freeze`, since when.
-    #[serde(default)]
-    pub frozen: Option<Now>,
-    /// `supervisor drain` under way.
-    #[serde(default)]
-    pub drain: Option<Drain>,
-    /// The supervisor ended on purpose at this moment: deaths after that are no crashes.
-    #[serde(default)]
-    pub ended: Option<Now>,
-    /// Limits and login of each account that is not simply open.
-    #[serde(default)]
-    pub accounts: BTreeMap<AccountName, Account>,
-}
-
-/// `supervisor drain` under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Drain {
-    /// Since when.
-    pub since: Now,
-    /// Given up at this moment, in milliseconds since the Unix epoch (a reboot in between must not extend it).
-    pub until: i64,
 }
 
 /// A move of the phase index.
@@ -214,177 +187,6 @@ pub enum Safety {
     Idle(Option<u64>),
     /// It is.
     InFlight,
-}
-
-/// What of a loop survives the supervisor and a reboot.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LoopRecord {
-    /// The boot that the process identities and the budget are of.
-    pub boot_id: BootId,
-    /// What the operator wants.
-    pub wish: Wish,
-    /// Drained at a safe point, since when.
-    #[serde(default)]
-    pub drained: Option<Now>,
-    /// Grows with each start of the agent, for ever.
-    pub epoch: u64,
-    /// The agent that was last started, or is about to be; `None` once its death was dealt with.
-    #[serde(default)]
-    pub agent: Option<AgentRecord>,
-    /// The uuid of the last session.
-    #[serde(default)]
-    pub session: Option<String>,
-    /// The phase that the last session knows of.
-    #[serde(default)]
-    pub session_phase: Option<usize>,
-    /// The tmux server.
-    #[serde(default)]
-    pub server: Option<ProcId>,
-    /// Deaths and what they allow.
-    #[serde(default)]
-    pub budget: RestartBudget,
-    /// What the next start does about the session.
-    #[serde(default)]
-    pub next_session: NextSession,
-    /// Restarts after deaths since the loop exists.
-    #[serde(default)]
-    pub restarts: u64,
-    /// The last death.
-    #[serde(default)]
-    pub last_death: Option<Death>,
-    /// What it is told to go on with after a refusal, until it took a prompt.
-    #[serde(default)]
-    pub go_on: Option<String>,
-    /// Resumed agents in a row that came up and died before they took a prompt.
-    #[serde(default)]
-    pub short_resumes: u32,
-}
-
-/// What the operator wants of a loop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "wish")]
-pub enum Wish {
-    /// Keep it running.
-    Run,
-    /// Keep it stopped.
-    Stop {
-        /// Since when.
-        since: Now,
-    },
-}
-
-/// An agent that was started or is about to be.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AgentRecord {
-    /// Its epoch.
-    pub epoch: u64,
-    /// Its process; `None` while only the intent is known.
-    #[serde(default)]
-    pub process: Option<ProcId>,
-    /// When the intent was written.
-    pub started: Now,
-    /// The hash of the definition that it runs.
-    pub hash: String,
-    /// The phase that it was started in or told of.
-    #[serde(default)]
-    pub phase: Option<usize>,
-    /// What it last told of its turns.
-    #[serde(default)]
-    pub turns: Turns,
-    /// Its session.
-    pub session: Session,
-    /// Whether it was told to end, and why.
-    #[serde(default)]
-    pub told: Option<StopWhy>,
-}
-
-/// What an agent last told of its turns, as far as the next supervisor must know it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Turns {
-    /// It has not yet, and may never.
-    #[default]
-    Untold,
-    /// It is in one: nothing may cut it.
-    Busy,
-    /// Its last one has ended: it can be spoken to, held and restarted.
-    Over,
-}
-
-/// What the next start does about the session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NextSession {
-    /// A fresh one with the kickoff.
-    #[default]
-    Kickoff,
-    /// The last one again, where the agent can.
-    Resume,
-    /// A fresh one with the hand-off prompt.
-    Handoff,
-}
-
-/// What an agent died of, and when.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Death {
-    /// When.
-    pub at: Now,
-    /// Of what.
-    pub cause: DeathCause,
-    /// How long it had run, in milliseconds.
-    pub ran_ms: u64,
-}
-
-/// What an agent died of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "cause")]
-pub enum DeathCause {
-    /// It exited.
-    Exited {
-        /// With this status.
-        status: i32,
-    },
-    /// A signal killed it.
-    Killed {
-        /// This one.
-        signal: i32,
-    },
-    /// The kernel killed it for its memory.
-    Oom {
-        /// Its limit, in bytes.
-        limit: Option<u64>,
-        /// The most that it used, in bytes.
-        peak: Option<u64>,
-    },
-    /// tmux did not say; handled as killed.
-    Unknown,
-}
-
-impl std::fmt::Display for DeathCause {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Exited { status } => write!(f, "exited with status {status}"),
-            Self::Killed { signal } => match signal_name(*signal) {
-                Some(name) => write!(f, "was killed by {name}"),
-                None => write!(f, "was killed by signal {signal}"),
-            },
-            Self::Oom { limit, peak } => {
-                write!(f, "was killed by the kernel for its memory")?;
-                if let Some(limit) = limit {
-                    write!(f, ", limit {} MiB", limit >> 20)?;
-                }
-                if let Some(peak) = peak {
-                    write!(f, ", peak {} MiB", peak >> 20)?;
-                }
-                Ok(())
-            }
-            Self::Unknown => write!(f, "died of an unknown cause"),
-        }
-    }
-}
-
-fn signal_name(number: i32) -> Option<&'static str> {
-    signal_hook::low_level::signal_name(number)
 }
 
 /// A start that failed before there was an agent.
@@ -705,27 +507,5 @@ impl Loop {
             return None;
         }
         self.record.agent.as_ref().map(|agent| agent.epoch)
-    }
-}
-
-impl LoopRecord {
-    /// Of a loop that was never started.
-    pub fn new(boot_id: BootId) -> Self {
-        Self {
-            boot_id,
-            wish: Wish::Run,
-            drained: None,
-            epoch: 0,
-            agent: None,
-            session: None,
-            session_phase: None,
-            server: None,
-            budget: RestartBudget::default(),
-            next_session: NextSession::Kickoff,
-            restarts: 0,
-            last_death: None,
-            go_on: None,
-            short_resumes: 0,
-        }
     }
 }
