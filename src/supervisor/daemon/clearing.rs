@@ -82,8 +82,14 @@ impl Daemon {
             };
             self.queue.push_back(Event::ClearStuck { name: name.clone(), what });
         }
+        // What was gone before the signal reached it has no descriptor to wait for: looked at again at once.
+        let wait = match (stuck, round.pidfds.is_empty()) {
+            (true, _) => STUCK_MS,
+            (false, true) => 1,
+            (false, false) => ROUND_MS,
+        };
         clearing.pidfds = round.pidfds;
-        self.retry(if stuck { STUCK_MS } else { ROUND_MS }, Retry::Clear { name: name.clone() });
+        self.retry(wait, Retry::Clear { name: name.clone() });
     }
 
     /// Stops a loop's processes in place. Its tmux server is stopped too: it would let the agent go on.

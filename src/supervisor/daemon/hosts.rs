@@ -27,7 +27,7 @@ const DEATH_RETRY_MS: [u64; 6] = [1, 2, 5, 20, 50, 100];
 /// How long tmux is asked for the cause of a death before it is called unknown.
 const DEATH_PATIENCE_MS: u64 = 1_000;
 /// After so many looks without an answer tmux is told again that a child of it died.
-const MISSED_AFTER: u32 = 3;
+const MISSED_AFTER: u32 = 1;
 /// Between two attempts to run tmux, or to watch a process, where the machine does not let us.
 const CANNOT_ASK_MS: u64 = 5_000;
 /// How long the event loop stands still for a session host that was killed: it ends within milliseconds.
