@@ -2,8 +2,12 @@
 
 use super::*;
 use crate::supervisor::config::OnChange;
+use crate::supervisor::core::action::Action;
+use crate::supervisor::core::decide;
 use crate::supervisor::core::event::{Event, Leave};
-use crate::supervisor::core::world::{LoopRecord, Turn, Wish};
+use crate::supervisor::core::stage::Stage;
+use crate::supervisor::core::world::{LoopRecord, Turn, Wish, World};
+use crate::support::clock::Now;
 use crate::support::process::ProcId;
 
 fn killed_for(m: &mut Machine, down: Duration) {
@@ -209,4 +213,22 @@ fn an_agent_whose_turn_had_ended_is_found_idle_and_one_in_its_turn_busy() {
     m.signal("builder", Signal::TurnEnded);
     killed_for(&mut m, SECOND);
     assert!(matches!(m.seen("builder").life.turn, Turn::Idle { .. }));
+}
+
+#[test]
+fn what_cannot_be_killed_does_not_keep_the_supervisor_from_ending() {
+    let m = one(talker());
+    let mut world = m.world.clone().unwrap();
+    world.loops.get_mut(&name("builder")).unwrap().stage = Stage::Clearing { since: m.now };
+    let ends = |world: &World, event, now| {
+        let mut actions = decide(world, event, now);
+        let exit = actions.contains(&Action::Exit);
+        let Action::Become(next) = actions.remove(0) else { panic!("the first action is the world") };
+        (*next, exit)
+    };
+    let (world, exit) = ends(&world, Event::Shutdown(Leave::Nothing), m.now);
+    assert!(!exit, "what is being killed is waited for");
+    let at = world.wake_at.expect("it is looked at again");
+    assert!(!ends(&world, Event::Tick, Now { boot: at - 1, ..m.now }).1);
+    assert!(ends(&world, Event::Tick, Now { boot: at, ..m.now }).1);
 }
