@@ -69,6 +69,11 @@ impl Unit {
         Some(Self { path: path.to_owned(), dir })
     }
 
+    /// Whether it is below a user's manager, which ends with the last login unless the user lingers.
+    pub fn is_of_a_user(&self) -> bool {
+        self.path.starts_with("/user.slice/")
+    }
+
     /// Its agent's cgroup, there or not.
     pub fn agent(&self) -> Group {
         Group { dir: self.dir.join(AGENT) }
@@ -356,13 +361,19 @@ fn get(path: &Path) -> io::Result<Option<String>> {
 
 /// Into a file that is there: the kernel's are, and nothing else is to be made.
 fn put(path: &Path, text: &str) -> io::Result<()> {
-    OpenOptions::new().write(true).open(path).and_then(|mut file| file.write_all(text.as_bytes())).map_err(|e| at(path, &e))
+    OpenOptions::new()
+        .write(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|e| at(path, &e))
 }
 
 /// A cgroup that goes away while one of its files is used makes that fail with ENODEV.
 fn is_gone(e: &io::Error) -> bool {
     e.kind() == ErrorKind::NotFound
-        || [rustix::io::Errno::NODEV, rustix::io::Errno::SRCH].iter().any(|no| e.raw_os_error() == Some(no.raw_os_error()))
+        || [rustix::io::Errno::NODEV, rustix::io::Errno::SRCH]
+            .iter()
+            .any(|no| e.raw_os_error() == Some(no.raw_os_error()))
 }
 
 fn at(path: &Path, e: &io::Error) -> io::Error {
@@ -424,7 +435,8 @@ mod tests {
 
     #[test]
     fn kills_for_memory_are_counted_and_other_events_are_not() {
-        let (dir, unit) = fake(&[("agent/memory.events", "low 0\nhigh 3\nmax 7\noom 2\noom_kill 1\noom_group_kill 9\n")]);
+        let (dir, unit) =
+            fake(&[("agent/memory.events", "low 0\nhigh 3\nmax 7\noom 2\noom_kill 1\noom_group_kill 9\n")]);
         assert_eq!(unit.agent().oom_kills().unwrap(), 1);
         std::fs::write(dir.path().join("agent/memory.max"), "max\n").unwrap();
         assert_eq!(unit.agent().limit().unwrap(), None);

@@ -22,7 +22,11 @@ impl Manager {
     /// The one that started this process, if it wants to be told.
     pub fn from_environment() -> Option<Self> {
         let wants = std::env::var_os("NOTIFY_SOCKET").is_some_and(|socket| !socket.is_empty());
-        wants.then(|| Self { watchdog: sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()), ready: Told::No, status: String::new() })
+        wants.then(|| Self {
+            watchdog: sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()),
+            ready: Told::No,
+            status: String::new(),
+        })
     }
 
     /// How long to wait from one [`Manager::alive`] to the next: half of what it allows.

@@ -51,7 +51,9 @@ impl Daemon {
             Ok(Some(unit)) => drop(self.units.insert(name.clone(), unit)),
             Ok(None) => drop(self.units.remove(name)),
             Err(e) => {
-                tracing::warn!("{name}: looking for its unit's cgroup: {e}; its processes are found by descent instead");
+                tracing::warn!(
+                    "{name}: looking for its unit's cgroup: {e}; its processes are found by descent instead"
+                );
                 self.units.remove(name);
             }
         }
@@ -82,7 +84,9 @@ impl Daemon {
 
     /// Stops the agent in place; `No` when it is in no cgroup of its own.
     pub(super) fn freeze_unit(&mut self, name: &LoopName) -> Present {
-        let (Some(found), Some((_, agent, _))) = (self.units.get(name), self.agents.get(name)) else { return Present::No };
+        let (Some(found), Some((_, agent, _))) = (self.units.get(name), self.agents.get(name)) else {
+            return Present::No;
+        };
         if !found.unit.has_in_agent(agent.pid).unwrap_or(false) {
             return Present::No;
         }
@@ -169,7 +173,8 @@ impl Daemon {
     /// Kills for memory in the agent's cgroup beyond those that were told of.
     fn new_kills(&self, name: &LoopName, epoch: u64) -> u64 {
         let Some(group) = self.agent_group(name) else { return 0 };
-        let agent = self.world.loops.get(name).and_then(|l| l.record.agent.as_ref()).filter(|agent| agent.epoch == epoch);
+        let agent =
+            self.world.loops.get(name).and_then(|l| l.record.agent.as_ref()).filter(|agent| agent.epoch == epoch);
         let told = agent.map_or(0, |agent| agent.children_oom_killed);
         match group.oom_kills() {
             Ok(all) => all.saturating_sub(told),
@@ -183,7 +188,9 @@ impl Daemon {
     /// A SIGKILL that came from the kernel for memory is told as such.
     pub(super) fn killed_by_whom(&self, name: &LoopName, epoch: u64, cause: DeathCause) -> DeathCause {
         let killed = matches!(cause, DeathCause::Killed { signal } if signal == Signal::KILL.as_raw());
-        let Some(group) = self.agent_group(name).filter(|_| killed && self.new_kills(name, epoch) > 0) else { return cause };
+        let Some(group) = self.agent_group(name).filter(|_| killed && self.new_kills(name, epoch) > 0) else {
+            return cause;
+        };
         let figure = |read: std::io::Result<Option<u64>>| {
             read.unwrap_or_else(|e| {
                 tracing::warn!("{name}: {e}");
