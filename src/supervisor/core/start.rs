@@ -181,6 +181,8 @@ impl Draft<'_> {
             turns: Turns::Untold,
             session: session.clone(),
             told: None,
+            transcript: None,
+            turn_began: None,
         });
         let pipe = l.pipe;
         l.look_again = None;
