@@ -1,6 +1,7 @@
 //! What the supervisor must know of a kind of agent, and the list of the kinds. One file and one line a kind.
 
 mod claude;
+mod codex;
 mod command;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 /// Every kind of agent, by the name that `agent = "…"` takes.
-pub const ADAPTERS: &[&dyn Adapter] = &[&claude::Claude, &command::Command];
+pub const ADAPTERS: &[&dyn Adapter] = &[&claude::Claude, &codex::Codex, &command::Command];
 
 /// The adapter of that name.
 pub fn by_name(name: &str) -> Option<&'static dyn Adapter> {
