@@ -1,7 +1,7 @@
 #!/bin/sh
 # Gets the tools that benches/supervisors.py compares with into the folder $1 (default .cache/peers). Debian's packages
-# are unpacked there and not installed, so no package starts a daemon; s6 alone is installed, which has none. A tool that
-# cannot be had leaves NAME.missing with the reason, the others NAME.version. Run again it does nothing.
+# are unpacked there and not installed, so no package starts a daemon; s6 alone is installed, which has none. A tool
+# that cannot be had leaves NAME.missing with the reason, the others NAME.version. Run again it does nothing.
 set -u
 pm2=7.0.4
 circus=0.19.0
