@@ -435,7 +435,7 @@ fn next_of_running(
             OnChange::TurnEnd | OnChange::Now => "restarted with the new definition when its turn has ended".to_owned(),
         });
     }
-    let death = if l.record.budget.first_is_free() { "at once" } else { "after a backoff" };
+    let death = if l.record.budget.next_is_free() { "at once" } else { "after a backoff" };
     next.push(format!("if it dies it is started again {death}"));
     next
 }
