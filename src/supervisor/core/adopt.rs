@@ -6,6 +6,7 @@ use super::event::HostFacts;
 use super::stage::Stage;
 use super::world::{AgentRecord, Life, LoopRecord, NextSession, Turn, Turns};
 use crate::supervisor::agents::{Prompt, Session};
+use crate::supervisor::config::HostKind;
 use crate::supervisor::names::LoopName;
 use serde_json::json;
 
@@ -93,6 +94,7 @@ impl Draft<'_> {
             told: None,
             transcript: None,
             turn_began: None,
+            children_oom_killed: 0,
         });
         agent.process = Some(process);
         let told = agent.told.take();
@@ -200,13 +202,15 @@ impl Draft<'_> {
         ended.server = None;
         ended.session = ended.agent.take().map(|agent| session_uuid(&agent.session)).or(ended.session);
         self.push(Action::SaveLoop(name.clone(), Box::new(ended)));
-        self.journal(
-            Some(name),
-            "retire",
-            "the config no longer names this loop; its session is ended",
-            json!({ "server": record.server.map(|s| s.pid), "epoch": record.epoch }),
-            None,
-        );
+        let (why, next) = match self.w.config.host {
+            HostKind::Direct => ("the config no longer names this loop; its session is ended", None),
+            HostKind::Systemd => {
+                let next = format!("`systemctl disable --now cc-ci-session@{name}.service` ends its tmux server");
+                ("the config no longer names this loop; its agent is ended", Some(next))
+            }
+        };
+        let evidence = json!({ "server": record.server.map(|s| s.pid), "epoch": record.epoch });
+        self.journal(Some(name), "retire", why, evidence, next);
         self.push(Action::RetireHost(name.clone(), record.server.filter(|_| same_boot)));
     }
 

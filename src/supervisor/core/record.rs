@@ -123,6 +123,9 @@ pub struct AgentRecord {
     /// When its last turn began, in milliseconds since the Unix epoch, as far as it is known.
     #[serde(default)]
     pub turn_began: Option<i64>,
+    /// How many of its children the kernel killed for memory, as far as was said.
+    #[serde(default)]
+    pub children_oom_killed: u64,
 }
 
 impl AgentRecord {

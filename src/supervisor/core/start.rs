@@ -183,6 +183,7 @@ impl Draft<'_> {
             told: None,
             transcript: None,
             turn_began: None,
+            children_oom_killed: 0,
         });
         let pipe = l.pipe;
         l.look_again = None;
