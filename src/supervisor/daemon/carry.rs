@@ -172,7 +172,7 @@ impl Daemon {
         let child = self.children.get(name).and_then(|(child, _)| ProcId::of(process::pid_of(child)).ok().flatten());
         let server = self.servers.get(name).map(|(server, _)| *server).or(child).or(recorded);
         let socket = crate::supervisor::control::socket_path(&self.config.runtime_dir);
-        let set = Leftovers { name, control_socket: &socket, server, agent: None };
+        let set = Leftovers { name, control_socket: &socket, server, agent: None, marked: None };
         if let Some(server) = server {
             self.signal_server(name, server, Signal::CONT);
             // While it lives it is the subreaper: what was double-forked without the marker is found below it only.

@@ -7,7 +7,7 @@ use crate::supervisor::core::event::Event;
 use crate::supervisor::core::world::Said;
 use crate::supervisor::leftovers::Leftovers;
 use crate::supervisor::names::LoopName;
-use crate::support::process::ProcId;
+use crate::support::process::{ProcId, tree};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -37,19 +37,40 @@ impl Daemon {
         control::socket_path(&self.config.runtime_dir)
     }
 
+    /// Takes a clearing on. Its rounds come when the decisions at hand are carried out, so that several loops whose tmux
+    /// servers are gone share one look at all processes.
     pub(super) fn clear(&mut self, name: &LoopName, agent: Option<ProcId>) {
         let clearing = Clearing { agent, pidfds: Vec::new(), killed: Default::default(), rounds: 0, said: Said::No };
         self.clearing.insert(name.clone(), clearing);
-        self.clear_round(name);
+        self.to_clear.insert(name.clone());
+    }
+
+    /// A round for each of those that wait for one.
+    pub(super) fn clear_waiting(&mut self) {
+        let names = std::mem::take(&mut self.to_clear);
+        let serverless = names.iter().filter(|name| !self.servers.contains_key(*name)).count();
+        let marked = match serverless {
+            0 | 1 => None,
+            _ => match tree::Marked::find(&self.control_socket()) {
+                Ok(marked) => Some(marked),
+                // Each looks for itself then, and says so.
+                Err(_) => None,
+            },
+        };
+        for name in names {
+            self.clear_round(&name, marked.as_ref());
+        }
     }
 
     /// One round. Over when a round finds nothing.
-    pub(super) fn clear_round(&mut self, name: &LoopName) {
+    fn clear_round(&mut self, name: &LoopName, marked: Option<&tree::Marked>) {
         let socket = self.control_socket();
         let server = self.servers.get(name).map(|(server, _)| *server);
+        // Of one that has a server the look came too early should that die now.
+        let marked = marked.filter(|_| server.is_none());
         let Some(clearing) = self.clearing.get_mut(name) else { return };
         self.retries.retain(|(_, r)| !matches!(r, Retry::Clear { name: n } if n == name));
-        let set = Leftovers { name, control_socket: &socket, server, agent: clearing.agent };
+        let set = Leftovers { name, control_socket: &socket, server, agent: clearing.agent, marked };
         let round = match set.kill_round() {
             Ok(round) => round,
             Err(e) => {
@@ -101,7 +122,7 @@ impl Daemon {
         let socket = self.control_socket();
         let server = self.servers.get(name).map(|(server, _)| *server);
         let agent = self.agents.get(name).map(|(_, agent, _)| *agent);
-        let set = Leftovers { name, control_socket: &socket, server, agent };
+        let set = Leftovers { name, control_socket: &socket, server, agent, marked: None };
         for _ in 0..FREEZE_ROUNDS {
             match set.freeze_round() {
                 Ok(round) if round.found.is_empty() => return,
@@ -126,7 +147,7 @@ impl Daemon {
         let socket = self.control_socket();
         let server = self.servers.get(name).map(|(server, _)| *server);
         let agent = self.agents.get(name).map(|(_, agent, _)| *agent);
-        let set = Leftovers { name, control_socket: &socket, server, agent };
+        let set = Leftovers { name, control_socket: &socket, server, agent, marked: None };
         match set.thaw() {
             Ok(round) => {
                 for (id, why) in round.refused {

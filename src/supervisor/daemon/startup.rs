@@ -19,7 +19,7 @@ use crate::support::process::BootId;
 use anyhow::{Context, bail};
 use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
@@ -107,6 +107,7 @@ pub(super) fn begin(config: Arc<Config>, options: RunOptions) -> anyhow::Result<
         children: BTreeMap::new(),
         pipes: BTreeMap::new(),
         clearing: BTreeMap::new(),
+        to_clear: BTreeSet::new(),
         retries: Vec::new(),
         dirty: Dirty::default(),
         watch,
