@@ -54,7 +54,7 @@ impl Daemon {
                 self.signal_server(&name, server, Signal::KILL);
             }
             Action::RetireHost(name, server) => self.retire_host(&name, server),
-            Action::Start(start) => self.start(start),
+            Action::Start(start) => self.to_start.push_back(start),
             Action::ReadDeath(name, epoch) => self.read_death(&name, epoch, Now::read().boot, 0),
             Action::Clear(name, agent) => self.clear(&name, agent),
             Action::End(name, agent, force) => self.end_agent(&name, agent, force),

@@ -25,6 +25,9 @@ const FREEZE_ROUNDS: usize = 20;
 pub(super) struct Clearing {
     /// The agent itself, in case its server died before it.
     agent: Option<ProcId>,
+    /// The tmux server below which it all ran, if it lived when the clearing was asked for. Not the one that lives now: a
+    /// new one may have come meanwhile, and nothing of the old one's is below that.
+    server: Option<ProcId>,
     /// Readable as those that were killed end.
     pub(super) pidfds: Vec<OwnedFd>,
     killed: std::collections::BTreeSet<ProcId>,
@@ -40,7 +43,9 @@ impl Daemon {
     /// Takes a clearing on. Its rounds come when the decisions at hand are carried out, so that several loops whose tmux
     /// servers are gone share one look at all processes.
     pub(super) fn clear(&mut self, name: &LoopName, agent: Option<ProcId>) {
-        let clearing = Clearing { agent, pidfds: Vec::new(), killed: Default::default(), rounds: 0, said: Said::No };
+        let server = self.servers.get(name).map(|(server, _)| *server);
+        let (pidfds, killed) = Default::default();
+        let clearing = Clearing { agent, server, pidfds, killed, rounds: 0, said: Said::No };
         self.clearing.insert(name.clone(), clearing);
         self.to_clear.insert(name.clone());
     }
@@ -48,14 +53,12 @@ impl Daemon {
     /// A round for each of those that wait for one.
     pub(super) fn clear_waiting(&mut self) {
         let names = std::mem::take(&mut self.to_clear);
-        let serverless = names.iter().filter(|name| !self.servers.contains_key(*name)).count();
+        let serverless = |name: &&LoopName| self.clearing.get(*name).is_some_and(|c| c.server.is_none());
+        let serverless = names.iter().filter(serverless).count();
         let marked = match serverless {
             0 | 1 => None,
-            _ => match tree::Marked::find(&self.control_socket()) {
-                Ok(marked) => Some(marked),
-                // Each looks for itself then, and says so.
-                Err(_) => None,
-            },
+            // Failed, each looks for itself, and says so.
+            _ => tree::Marked::find(&self.control_socket()).ok(),
         };
         for name in names {
             self.clear_round(&name, marked.as_ref());
@@ -65,12 +68,12 @@ impl Daemon {
     /// One round. Over when a round finds nothing.
     fn clear_round(&mut self, name: &LoopName, marked: Option<&tree::Marked>) {
         let socket = self.control_socket();
-        let server = self.servers.get(name).map(|(server, _)| *server);
-        // Of one that has a server the look came too early should that die now.
-        let marked = marked.filter(|_| server.is_none());
         let Some(clearing) = self.clearing.get_mut(name) else { return };
         self.retries.retain(|(_, r)| !matches!(r, Retry::Clear { name: n } if n == name));
-        let set = Leftovers { name, control_socket: &socket, server, agent: clearing.agent, marked };
+        let (server, agent) = (clearing.server, clearing.agent);
+        // Of one that had a server the look came too early should that die now.
+        let marked = marked.filter(|_| server.is_none());
+        let set = Leftovers { name, control_socket: &socket, server, agent, marked };
         let round = match set.kill_round() {
             Ok(round) => round,
             Err(e) => {

@@ -17,9 +17,10 @@ mod tasks;
 
 use super::config::Config;
 use super::control::server::{ConnectionId, Server};
+use super::core::action::{Action, Start};
+use super::core::decide;
 use super::core::event::{Event, Leave};
 use super::core::world::{RequestId, World};
-use super::core::{action::Action, decide};
 use super::journal::Journal;
 use super::names::LoopName;
 use super::socket_watch::SocketWatch;
@@ -109,6 +110,8 @@ struct Daemon {
     clearing: BTreeMap<LoopName, Clearing>,
     /// Those of them whose next round is due.
     to_clear: BTreeSet<LoopName>,
+    /// Starts that were decided, in their order.
+    to_start: VecDeque<Start>,
     /// What is to be done again at a moment, in milliseconds since boot.
     retries: Vec<(u64, tasks::Retry)>,
     dirty: Dirty,
@@ -141,10 +144,12 @@ impl Daemon {
         loop {
             let Some(event) = self.queue.pop_front() else {
                 self.clear_waiting();
+                self.start_waiting(until);
                 if self.queue.is_empty() {
                     self.save_dirty();
                 }
                 if self.queue.is_empty() {
+                    // Starts that wait go on after a look at what has come.
                     return;
                 }
                 continue;

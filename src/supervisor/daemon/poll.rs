@@ -98,7 +98,7 @@ impl Daemon {
 
     /// Until the next moment at which something is due.
     fn timeout(&self, now: Now) -> Option<Timespec> {
-        if !self.queue.is_empty() {
+        if !self.queue.is_empty() || self.can_start() {
             return Some(Timespec::default());
         }
         let tasks = self.tasks.iter().map(|running| running.task.deadline());

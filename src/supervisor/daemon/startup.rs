@@ -108,6 +108,7 @@ pub(super) fn begin(config: Arc<Config>, options: RunOptions) -> anyhow::Result<
         pipes: BTreeMap::new(),
         clearing: BTreeMap::new(),
         to_clear: BTreeSet::new(),
+        to_start: VecDeque::new(),
         retries: Vec::new(),
         dirty: Dirty::default(),
         watch,
