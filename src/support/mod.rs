@@ -6,5 +6,6 @@ pub mod config;
 pub mod durable;
 pub mod notify;
 pub mod private_file;
+pub mod outlet;
 pub mod process;
 pub mod units;
