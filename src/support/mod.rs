@@ -3,5 +3,6 @@
 pub mod child;
 pub mod clock;
 pub mod durable;
+pub mod notify;
 pub mod process;
 pub mod units;
