@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import tarfile
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ REPOSITORY = CHECKS.parent
 INSIDE = "usr/lib/cc-ci-test"
 # What tools/install.sh installs from, beside the binaries.
 SOURCES = ("tools/install.sh", "modules")
+NEXT_CONFIG = "next/etc/cc-ci-orchestrator/supervisor.toml"
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,7 @@ def make(scenarios: list[Scenario], binaries: Path, target: Path) -> Payload:
         for program in executables(binaries):
             add(tar, program, f"{INSIDE}/software/bin/{program.name}")
         for source in SOURCES:
-            if (REPOSITORY / source).exists():
-                add(tar, REPOSITORY / source, f"{INSIDE}/software/{source}")
+            add(tar, REPOSITORY / source, f"{INSIDE}/software/{source}")
         for helper in sorted((CHECKS / "vm/guest").iterdir()):
             add(tar, helper, f"{INSIDE}/{helper.name}")
         for command in sorted((CHECKS / "guest").glob("*")):
@@ -79,8 +80,18 @@ def make(scenarios: list[Scenario], binaries: Path, target: Path) -> Payload:
             for part in ("supervisor.toml", "guest", "next"):
                 if (scenario.source / part).exists():
                     add(tar, scenario.source / part, f"{INSIDE}/scenarios/{scenario.name}/{part}")
+            # The guest has nothing that reads TOML.
+            for config, name in (("supervisor.toml", "loops"), (NEXT_CONFIG, "next-loops")):
+                if (scenario.source / config).exists():
+                    text = "".join(f"{loop}\n" for loop in loops(scenario.source / config))
+                    add_text(tar, f"{INSIDE}/scenarios/{scenario.name}/{name}", text)
         add_text(tar, f"{INSIDE}/first-scenario", scenarios[0].name)
     return Payload(target, hashlib.sha256(target.read_bytes()).hexdigest()[:16])
+
+
+def loops(config: Path) -> list[str]:
+    """The names of the loops of a config, each of which has a session's unit."""
+    return sorted(tomllib.loads(config.read_text())["loops"])
 
 
 def add(tar: tarfile.TarFile, source: Path, name: str) -> None:
