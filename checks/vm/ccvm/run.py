@@ -108,7 +108,9 @@ def run_jobs(jobs: list[Job], options: argparse.Namespace, log: Log) -> int:
     for build in builds:
         with log.nested(f"binaries: {build}"):
             binaries[build] = payload.build_binaries(build)
-    waiting, running, failed = list(jobs), [], []
+    waiting = list(jobs)
+    running: list[Job] = []
+    failed: list[str] = []
     while waiting or running:
         while waiting and len(running) < min(options.jobs, MOST_JOBS):
             job = waiting.pop(0)
@@ -166,9 +168,8 @@ def finish(job: Job, log: Log) -> list[str]:
     results = json.loads(file.read_text()) if file.exists() else {}
     failed = []
     for member in job.members:
-        if member.name not in results:
-            reason = f"its driver ended with {job.process.returncode} before it"
-        else:
+        reason: str | None = f"its driver ended with {job.process.returncode} before it"
+        if member.name in results:
             reason = judge(member, results[member.name], "".join(job.text))
         if reason:
             failed.append(f"{member.name}: {reason}; {job.out}/driver.log")

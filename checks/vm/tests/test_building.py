@@ -1,5 +1,6 @@
 """What a guest is made of: the cache's key, the payload, QEMU's command line."""
 
+import tarfile
 import tempfile
 import unittest
 from pathlib import Path
@@ -61,8 +62,6 @@ class ThePayload(unittest.TestCase):
         self.assertNotEqual(first, self.make("reboot").identity)
 
     def test_it_has_the_program_the_units_the_config_and_the_names_of_its_loops(self) -> None:
-        import tarfile
-
         with tarfile.open(self.make("reboot", "driver").file) as tar:
             names = set(tar.getnames())
             loops = tar.extractfile("usr/lib/cc-ci-test/scenarios/reboot/loops")
@@ -81,7 +80,8 @@ class ThePayload(unittest.TestCase):
         self.assertIn("usr/local/bin/cc-ci-test-agent", names)
 
     def test_cargo_says_where_the_programs_are(self) -> None:
-        messages = '{"reason":"a","executable":null}\n{"executable":"/t/release/supervisor"}\n{"executable":"/t/release/b"}\n'
+        built = '{"executable":"/t/release/a"}\n{"executable":"/t/release/b"}\n'
+        messages = '{"reason":"a","executable":null}\n' + built
         self.assertEqual(payload.folder_of_binaries(messages), Path("/t/release"))
         with self.assertRaises(MachineError):
             payload.folder_of_binaries('{"reason":"build-finished"}\n')
