@@ -30,8 +30,9 @@ class TheCache(unittest.TestCase):
     def test_another_content_name_mode_or_builder_is_another_image(self) -> None:
         keys = [self.key()]
         for change in (
-            lambda: self.init.write_text("false\n"),
+            lambda: self.init.write_text("TRUE\n"),
             lambda: self.init.chmod(0o755),
+            lambda: self.init.rename(self.recipe / "itin"),
             lambda: (self.recipe / "packages").write_text(""),
             lambda: self.builder.write_text("..."),
         ):
