@@ -43,7 +43,11 @@ def main() -> int:
     options = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if options.shell:
-        return shell.interact(options.shell / "shell")
+        try:
+            return shell.interact(options.shell / "shell")
+        except (MachineError, OSError) as error:
+            print(f"checks/run --shell {options.shell}: {error}; is that guest still up?", file=sys.stderr)
+            return 1
     try:
         known = scenario.find()
         if options.list:
