@@ -25,22 +25,19 @@ pub fn parent(pid: i32) -> io::Result<Option<i32>> {
     Ok(Stat::read(pid)?.map(|s| s.parent))
 }
 
-/// Whether `pid` is below `ancestor` in the process tree; a process is not below itself.
+/// Its parent, the parent of that and so on, up to but without init; empty for a process that is gone.
 ///
 /// # Errors
 /// As [`parent`].
-pub fn is_descendant(pid: i32, ancestor: i32) -> io::Result<bool> {
+pub fn ancestors(pid: i32) -> io::Result<Vec<i32>> {
+    let mut found = Vec::new();
     let mut at = pid;
-    let mut seen = BTreeSet::new();
     // A pid that is used again while this walks could close a circle.
-    while seen.insert(at) {
-        match parent(at)? {
-            Some(up) if up == ancestor => return Ok(true),
-            Some(up) if up > 1 => at = up,
-            Some(_) | None => return Ok(false),
-        }
+    while let Some(up) = parent(at)?.filter(|up| *up > 1 && *up != pid && !found.contains(up)) {
+        found.push(up);
+        at = up;
     }
-    Ok(false)
+    Ok(found)
 }
 
 /// Every living process below `root`, without it, in the order of their pids. What is born or moved while this looks
@@ -282,10 +279,9 @@ mod tests {
         assert_eq!(fast, by_scan(root).unwrap());
         assert_eq!(fast, descendants(root).unwrap());
         assert_eq!(fast, children(root).unwrap());
-        assert!(is_descendant(fast[0].pid, root).unwrap());
-        assert!(is_descendant(fast[0].pid, own_pid()).unwrap());
-        assert!(!is_descendant(root, fast[0].pid).unwrap());
-        assert!(!is_descendant(root, root).unwrap());
+        let above = ancestors(fast[0].pid).unwrap();
+        assert!(above.contains(&root) && above.contains(&own_pid()), "{above:?}");
+        assert!(!above.contains(&fast[0].pid) && !ancestors(root).unwrap().contains(&root));
         end(child);
     }
 
