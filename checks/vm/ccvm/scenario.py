@@ -9,7 +9,7 @@ from pathlib import Path
 from .machine_ways import CRASH_WAYS
 
 CHECKS = Path(__file__).parent.parent.parent
-KEYS = {"title", "budget_minutes", "timeout_minutes", "memory", "crash", "guest", "nodes", "must_fail", "binaries", "like"}
+KEYS = {"title", "budget_minutes", "timeout_minutes", "memory", "crash", "guest", "nodes", "must_fail", "binaries", "like", "disks"}
 
 
 class BadScenario(Exception):
@@ -40,8 +40,15 @@ class Scenario:
     must_fail: tuple[str, ...]
     # Which build of the software it runs: "release", or a feature of Cargo.toml.
     binaries: str
+    # Serial numbers of disks with an empty ext4 that each node has beside its own.
+    disks: tuple[str, ...]
     # Whose test.py, supervisor.toml, guest/ and next/ it uses: its own, or those of the scenario that it is `like`.
     source: Path
+
+    @property
+    def hardware(self) -> tuple[object, ...]:
+        """What scenarios that share a guest must agree on."""
+        return self.memory, self.nodes, self.disks, self.binaries
 
     @property
     def script(self) -> Path:
@@ -77,6 +84,7 @@ def parse(name: str, folder: Path, text: str) -> Scenario:
         nodes=nodes,
         must_fail=tuple(table.get("must_fail", [])),
         binaries=str(table.get("binaries", "release")),
+        disks=tuple(table.get("disks", [])),
         source=folder.parent / table["like"] if "like" in table else folder,
     )
 
@@ -98,6 +106,6 @@ def groups(chosen: list[Scenario]) -> list[list[Scenario]]:
     for members in found.values():
         first = members[0]
         for other in members[1:]:
-            if (other.memory, other.nodes, other.binaries) != (first.memory, first.nodes, first.binaries):
-                raise BadScenario(f"{first.name} and {other.name} share a guest, so memory, nodes and binaries must agree")
+            if other.hardware != first.hardware:
+                raise BadScenario(f"{first.name} and {other.name} share a guest, so memory, nodes, disks and binaries must agree")
     return sorted(found.values(), key=lambda members: -sum(member.budget_minutes for member in members))
