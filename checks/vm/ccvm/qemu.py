@@ -161,11 +161,21 @@ def make_blank(disk: Path) -> Path:
     return disk
 
 
-def wait_for_socket(path: Path, process: subprocess.Popen[bytes], seconds: float = 20) -> bool:
-    """True when QEMU made the socket, False when it ended before."""
+def wait_for_socket(path: Path, process: subprocess.Popen[bytes], seconds: float = 60) -> bool:
+    """True when QEMU listens on the socket, False when it ended before or takes that long."""
     deadline = time.monotonic() + seconds
-    while not path.exists():
+    while not is_listening(path):
         if process.poll() is not None or time.monotonic() > deadline:
             return False
         time.sleep(0.01)
     return True
+
+
+def is_listening(path: Path, table: Path = Path("/proc/net/unix")) -> bool:
+    """Whether somebody accepts connections at the socket, which is a moment after its file is there."""
+    accepts = 0x10000
+    for line in table.read_text(errors="replace").splitlines()[1:]:
+        fields = line.split(maxsplit=7)
+        if len(fields) == 8 and fields[7] == str(path) and int(fields[3], 16) & accepts:
+            return True
+    return False

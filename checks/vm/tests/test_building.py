@@ -1,5 +1,6 @@
 """What a guest is made of: the cache's key, the payload, QEMU's command line."""
 
+import socket
 import tarfile
 import tempfile
 import unittest
@@ -149,6 +150,15 @@ class TheCommandLine(unittest.TestCase):
     def test_a_reboot_ends_a_guest_unless_it_is_allowed(self) -> None:
         self.assertNotIn("-no-reboot", hardware().command(allow_reboot=True))
         self.assertIn("-no-reboot", hardware().command(allow_reboot=False))
+
+    def test_a_socket_that_is_bound_and_does_not_listen_yet_is_waited_for(self) -> None:
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as server:
+            path = Path(folder) / "qmp"
+            server.bind(str(path))
+            self.assertTrue(path.exists())
+            self.assertFalse(qemu.is_listening(path))
+            server.listen()
+            self.assertTrue(qemu.is_listening(path))
 
     def test_kvm_is_taken_only_when_a_kernel_runs_under_it(self) -> None:
         kernel = initrd = Path("/dev/null")
