@@ -90,6 +90,17 @@ fn every_subcommand_says_in_its_help_what_it_is_for() {
 }
 
 #[test]
+fn the_version_tells_a_build_for_a_test_from_a_real_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let said = text(&run(dir.path(), &["--version"]).stdout);
+    if cfg!(feature = "test-skip-folder-fsync") {
+        assert!(said.contains(" with test-skip-folder-fsync: "), "{said}");
+    } else {
+        assert_eq!(said, format!("supervisor {}\n", env!("CARGO_PKG_VERSION")));
+    }
+}
+
+#[test]
 fn usage_errors_have_exit_code_2() {
     let dir = with_config();
     for args in [

@@ -74,6 +74,7 @@ def make_machines(
             payload_id=packed.identity,
             memory=chosen[0].memory,
             accelerator=accelerator,
+            disks=tuple((serial, qemu.make_blank(own / f"{serial}.qcow2")) for serial in chosen[0].disks),
             node=number,
             peer=3 - number if len(names) == 2 else None,
             network=folder,

@@ -47,6 +47,8 @@ class Machine(Commands):
         self.connected = False
         # Reset and paused: powered off as far as a script can see.
         self.halted = False
+        # How it was cut off last, for a scenario's report.
+        self.last_crash = "never"
         self.boot: Ready | None = None
         self.powered_on = time.monotonic()
         self.console_offset = 0
@@ -140,7 +142,7 @@ class Machine(Commands):
         `kill`: SIGKILL of QEMU; what the disk had not been told to flush is lost too."""
         if not self.booted:
             return
-        way = next(self.crash_ways)
+        way = self.last_crash = next(self.crash_ways)
         self.log(f"{self.name}: forced crash by {way}")
         if way == "kill":
             self.power_cut()

@@ -39,15 +39,32 @@ def build_binaries(build: str) -> Path:
     given = os.environ.get("CC_CI_BIN_DIR")
     if build == "release" and given:
         return Path(given)
-    command = ["cargo", "build", "--release", "--locked", "--bins", "--message-format=json-render-diagnostics"]
-    if build != "release":
-        # A folder of its own: nobody must take these for the real ones.
-        target = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")) / f"vm-{build}"
+    command = ["cargo", "build", "--locked", "--bins", "--message-format=json-render-diagnostics"]
+    environment = dict(os.environ)
+    usual = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")).absolute()
+    # A folder of its own: nobody must take what has a test's feature for the real ones.
+    target = usual if build == "release" else usual / f"vm-{build}"
+    if build == "release":
+        command.append("--release")
+    else:
+        # No release can have such a feature. Dependencies are shared with the tests (since cargo 1.91).
+        environment["CARGO_BUILD_BUILD_DIR"] = str(usual)
         command += ["--features", build, "--target-dir", str(target)]
-    done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True, check=False
+    )
     if done.returncode != 0:
         raise MachineError(f"`{' '.join(command)}` exited with {done.returncode}")
-    return folder_of_binaries(done.stdout)
+    built = folder_of_binaries(done.stdout)
+    return built if build == "release" else stripped(built, target / "stripped")
+
+
+def stripped(programs: Path, folder: Path) -> Path:
+    """The programs without what is for a debugger, which is five times their size."""
+    folder.mkdir(exist_ok=True)
+    for program in executables(programs):
+        subprocess.run(["strip", "-o", str(folder / program.name), str(program)], check=True)
+    return folder
 
 
 def folder_of_binaries(messages: str) -> Path:

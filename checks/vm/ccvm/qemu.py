@@ -89,6 +89,8 @@ class Hardware:
     payload_id: str
     memory: int
     accelerator: Accelerator
+    # More disks, by serial number.
+    disks: tuple[tuple[str, Path], ...] = ()
     node: int = 1
     # The other node's number, if the two share a network.
     peer: int | None = None
@@ -122,6 +124,9 @@ class Hardware:
         if self.payload is not None:
             command += ["-drive", f"file={self.payload},if=none,id=payload,format=raw,readonly=on"]
             command += ["-device", "virtio-blk-pci,drive=payload"]
+        for serial, disk in self.disks:
+            command += ["-drive", f"file={disk},if=none,id={serial},format=qcow2,cache=writeback"]
+            command += ["-device", f"virtio-blk-pci,drive={serial},serial={serial}"]
         if not allow_reboot:
             command.append("-no-reboot")
         return command
@@ -144,11 +149,33 @@ def make_overlay(base: Path, overlay: Path) -> None:
     )
 
 
-def wait_for_socket(path: Path, process: subprocess.Popen[bytes], seconds: float = 20) -> bool:
-    """True when QEMU made the socket, False when it ended before."""
+def make_blank(disk: Path) -> Path:
+    """A disk with an ext4 and no files on it; the guest has nothing that makes one."""
+    raw = disk.with_suffix(".raw")
+    with raw.open("wb") as file:
+        file.truncate(64 << 20)
+    options = "lazy_itable_init=0,lazy_journal_init=0"
+    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-E", options, str(raw)], check=True)
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(disk)], check=True)
+    raw.unlink()
+    return disk
+
+
+def wait_for_socket(path: Path, process: subprocess.Popen[bytes], seconds: float = 60) -> bool:
+    """True when QEMU listens on the socket, False when it ended before or takes that long."""
     deadline = time.monotonic() + seconds
-    while not path.exists():
+    while not is_listening(path):
         if process.poll() is not None or time.monotonic() > deadline:
             return False
         time.sleep(0.01)
     return True
+
+
+def is_listening(path: Path, table: Path = Path("/proc/net/unix")) -> bool:
+    """Whether somebody accepts connections at the socket, which is a moment after its file is there."""
+    accepts = 0x10000
+    for line in table.read_text(errors="replace").splitlines()[1:]:
+        fields = line.split(maxsplit=7)
+        if len(fields) == 8 and fields[7] == str(path) and int(fields[3], 16) & accepts:
+            return True
+    return False

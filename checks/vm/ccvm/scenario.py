@@ -10,7 +10,7 @@ from pathlib import Path
 CRASH_WAYS = ("quit", "reset", "kill")
 CHECKS = Path(__file__).parent.parent.parent
 NEEDED = {"title", "budget_minutes"}
-KEYS = NEEDED | {"timeout_minutes", "memory", "crash", "guest", "nodes", "must_fail", "binaries", "like"}
+KEYS = NEEDED | {"timeout_minutes", "memory", "crash", "guest", "nodes", "must_fail", "binaries", "like", "disks"}
 
 
 class BadScenario(Exception):
@@ -41,8 +41,15 @@ class Scenario:
     must_fail: tuple[str, ...]
     # Which build of the software it runs: "release", or a feature of Cargo.toml.
     binaries: str
+    # Serial numbers of disks with an empty ext4 that each node has beside its own.
+    disks: tuple[str, ...]
     # Whose test.py, supervisor.toml, guest/ and next/ it uses: its own, or those of the scenario that it is `like`.
     source: Path
+
+    @property
+    def hardware(self) -> tuple[object, ...]:
+        """What scenarios that share a guest must agree on."""
+        return self.memory, self.nodes, self.disks, self.binaries
 
     @property
     def script(self) -> Path:
@@ -78,6 +85,7 @@ def parse(name: str, folder: Path, text: str) -> Scenario:
         nodes=nodes,
         must_fail=tuple(table.get("must_fail", [])),
         binaries=str(table.get("binaries", "release")),
+        disks=tuple(table.get("disks", [])),
         source=folder.parent / table["like"] if "like" in table else folder,
     )
 
@@ -99,7 +107,7 @@ def groups(chosen: list[Scenario]) -> list[list[Scenario]]:
     for members in found.values():
         first = members[0]
         for other in members[1:]:
-            if (other.memory, other.nodes, other.binaries) != (first.memory, first.nodes, first.binaries):
+            if other.hardware != first.hardware:
                 both = f"{first.name} and {other.name}"
-                raise BadScenario(f"{both} share a guest, so memory, nodes and binaries must agree")
+                raise BadScenario(f"{both} share a guest, so memory, nodes, disks and binaries must agree")
     return sorted(found.values(), key=lambda members: -sum(member.budget_minutes for member in members))

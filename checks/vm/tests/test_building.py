@@ -1,5 +1,6 @@
 """What a guest is made of: the cache's key, the payload, QEMU's command line."""
 
+import socket
 import tarfile
 import tempfile
 import unittest
@@ -87,6 +88,22 @@ class ThePayload(unittest.TestCase):
         with self.assertRaises(MachineError):
             payload.folder_of_binaries('{"reason":"build-finished"}\n')
 
+    def test_a_build_for_a_test_is_no_release_and_is_kept_apart(self) -> None:
+        done = mock.Mock(returncode=0, stdout='{"executable":"/t/debug/supervisor"}\n')
+        with (
+            mock.patch.dict("os.environ", {"CARGO_TARGET_DIR": "/t"}, clear=True),
+            mock.patch.object(payload.subprocess, "run", return_value=done) as run,
+            mock.patch.object(payload, "stripped", lambda _, folder: folder),
+        ):
+            self.assertEqual(payload.build_binaries("test-x"), Path("/t/vm-test-x/stripped"))
+            with_feature = run.call_args.args[0]
+            payload.build_binaries("release")
+            release = run.call_args.args[0]
+        self.assertIn("--features test-x --target-dir /t/vm-test-x", " ".join(with_feature))
+        self.assertNotIn("--release", with_feature)
+        self.assertIn("--release", release)
+        self.assertNotIn("--features", release)
+
 
 def hardware(**changes: object) -> qemu.Hardware:
     given: dict[str, object] = {
@@ -118,6 +135,12 @@ class TheCommandLine(unittest.TestCase):
             self.assertNotIn("hostfwd", network)
         self.assertNotIn("tcp:", " ".join(command))
 
+    def test_a_disk_that_a_scenario_asks_for_comes_last_with_its_serial_number(self) -> None:
+        command = hardware(disks=(("workspace", Path("/x/w.qcow2")),)).command(True)
+        devices = [value for option, value in zip(command, command[1:], strict=False) if option == "-device"]
+        self.assertEqual(devices[-1], "virtio-blk-pci,drive=workspace,serial=workspace")
+        self.assertIn("file=/x/w.qcow2,if=none,id=workspace,format=qcow2,cache=writeback", command)
+
     def test_two_nodes_are_each_others_only_neighbour(self) -> None:
         first = hardware(node=1, peer=2, network=Path("/n")).lan()
         second = hardware(node=2, peer=1, network=Path("/n")).lan()
@@ -127,6 +150,15 @@ class TheCommandLine(unittest.TestCase):
     def test_a_reboot_ends_a_guest_unless_it_is_allowed(self) -> None:
         self.assertNotIn("-no-reboot", hardware().command(allow_reboot=True))
         self.assertIn("-no-reboot", hardware().command(allow_reboot=False))
+
+    def test_a_socket_that_is_bound_and_does_not_listen_yet_is_waited_for(self) -> None:
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as server:
+            path = Path(folder) / "qmp"
+            server.bind(str(path))
+            self.assertTrue(path.exists())
+            self.assertFalse(qemu.is_listening(path))
+            server.listen()
+            self.assertTrue(qemu.is_listening(path))
 
     def test_kvm_is_taken_only_when_a_kernel_runs_under_it(self) -> None:
         kernel = initrd = Path("/dev/null")

@@ -57,5 +57,5 @@ class Groups(unittest.TestCase):
 
     def test_those_that_share_a_guest_must_want_the_same_one(self) -> None:
         one = named("a", 'guest = "live"')
-        with self.assertRaisesRegex(BadScenario, "memory, nodes and binaries must agree"):
+        with self.assertRaisesRegex(BadScenario, "memory, nodes, disks and binaries must agree"):
             groups([one, dataclasses.replace(one, name="b", memory=2048)])

@@ -39,11 +39,18 @@ Exit codes:
 The config is --config, else $CC_CI_CONFIG, ./supervisor.toml, /etc/cc-ci-orchestrator/supervisor.toml.
 See everything work in a temporary folder with `supervisor demo`.";
 
+/// Says so when it is a build for a test, which nobody is to use.
+const VERSION: &str = if cfg!(feature = "test-skip-folder-fsync") {
+    concat!(env!("CARGO_PKG_VERSION"), " with test-skip-folder-fsync: loses state in a power cut")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+
 /// Keeps coding agents running through reboots, crashes, limits and lost networks, and says what they wait for
 ///
 /// Each agent (a loop of the config) runs in a tmux server of its own. Without a subcommand this is `supervisor run`.
 #[derive(Debug, Parser)]
-#[command(name = "supervisor", version, after_long_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "supervisor", version = VERSION, after_long_help = EXIT_CODES, max_term_width = 100)]
 pub struct Cli {
     /// The config file [default: $CC_CI_CONFIG, ./supervisor.toml, /etc/cc-ci-orchestrator/supervisor.toml]
     #[arg(long, global = true, value_name = "FILE")]

@@ -26,6 +26,11 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use tempfile::TempPath;
 
+#[cfg(all(feature = "test-skip-folder-fsync", not(debug_assertions)))]
+compile_error!(
+    "the feature test-skip-folder-fsync is for the negative twin of the power-cut test, never for a release"
+);
+
 /// Marks a temporary file as one of ours, so that [`sweep`] takes no other program's.
 const TEMP_SUFFIX: &str = ".cc-ci-tmp";
 
