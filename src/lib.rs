@@ -7,5 +7,6 @@
 //! Modules that act: [`support`] (durable files, process identity, clock), [`supervisor::daemon`] (carries out what
 //! the core decides, and nothing else), [`supervisor::cli`].
 
+pub mod proxy;
 pub mod supervisor;
 pub mod support;

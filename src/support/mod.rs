@@ -4,5 +4,6 @@ pub mod child;
 pub mod clock;
 pub mod config;
 pub mod durable;
+pub mod notify;
 pub mod process;
 pub mod units;
