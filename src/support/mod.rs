@@ -5,5 +5,6 @@ pub mod clock;
 pub mod config;
 pub mod durable;
 pub mod notify;
+pub mod private_file;
 pub mod process;
 pub mod units;
