@@ -63,6 +63,8 @@ pub async fn relay(client: TcpStream, server: TcpStream, early: Vec<u8>, idle: D
     tokio::pin!(timer);
     loop {
         let moved = (up.pump(&client, &server), down.pump(&server, &client));
+        // Whoever is told of a reset by a write is not told again by the next read.
+        (up.cut, down.cut) = (up.cut || down.reset_by_reader, down.cut || up.reset_by_reader);
         bytes.up.fetch_add(moved.0, Ordering::Relaxed);
         bytes.down.fetch_add(moved.1, Ordering::Relaxed);
         if moved != (0, 0) {
@@ -91,24 +93,28 @@ pub async fn relay(client: TcpStream, server: TcpStream, early: Vec<u8>, idle: D
         // A side that is broken takes nothing more; what it sent before may still be there.
         if of_client.map_or(true, |ready| ready.is_error()) {
             down.give_up();
-            up.source_is_broken();
+            up.source_broke = true;
         }
         if of_server.map_or(true, |ready| ready.is_error()) {
             up.give_up();
-            down.source_is_broken();
+            down.source_broke = true;
         }
-        if (up.broken || down.broken) && idle > LAST_BYTES {
+        if (up.source_broke || down.source_broke) && idle > LAST_BYTES {
             idle = LAST_BYTES;
             timer.as_mut().reset(Instant::now() + idle);
         }
     }
-    if up.broken || down.broken {
-        // A stream that was cut must not look like one that ended.
-        reset(&client);
+    // A stream that was cut must not look like one that ended.
+    if up.cut || down.stage == Stage::GivenUp {
         reset(&server);
-        return End::Reset;
     }
-    End::Closed
+    if down.cut {
+        reset(&client);
+    } else if up.stage == Stage::GivenUp {
+        // The server had its say and takes no more: its last bytes are not to be overtaken by a reset.
+        close_after_answer(&client).await;
+    }
+    if up.cut || down.cut { End::Reset } else { End::Closed }
 }
 
 /// Makes the close to come a reset.
@@ -117,10 +123,10 @@ fn reset(stream: &TcpStream) {
     let _ = stream.set_zero_linger();
 }
 
-/// Waits for what the socket is needed for: `reads` from it, and `writes` to it. Errors are always waited for, so that a
-/// dead side is seen while the other takes nothing; but once only, since they stay.
+/// Waits for what the socket is needed for: `reads` from it, and `writes` to it. Errors are waited for too, so that a dead
+/// side is seen while the other takes nothing; but once only, since they stay.
 async fn ready(socket: &TcpStream, reads: &Flow, writes: &Flow) -> io::Result<Ready> {
-    let seen = reads.broken_source || writes.stage == Stage::GivenUp;
+    let seen = reads.source_broke;
     let wanted = [
         (!seen).then_some(Interest::ERROR),
         (reads.want == Want::Read).then_some(Interest::READABLE),
@@ -159,35 +165,40 @@ struct Flow {
     held: Vec<u8>,
     at: usize,
     pipe: Option<(Pipe, usize)>,
-    /// The source or the destination was reset.
-    broken: bool,
-    broken_source: bool,
+    /// The source has an error that is not read yet.
+    source_broke: bool,
+    /// The source was reset: what came is not all.
+    cut: bool,
+    /// The destination said by a write that it was reset.
+    reset_by_reader: bool,
 }
 
 impl Flow {
     fn new(held: Vec<u8>) -> Self {
-        let want = Want::Read;
-        Self { stage: Stage::Open, want, held, at: 0, pipe: None, broken: false, broken_source: false }
+        Self {
+            stage: Stage::Open,
+            want: Want::Read,
+            held,
+            at: 0,
+            pipe: None,
+            source_broke: false,
+            cut: false,
+            reset_by_reader: false,
+        }
     }
 
     fn is_over(&self) -> bool {
         matches!(self.stage, Stage::Over | Stage::GivenUp)
     }
 
+    /// The destination takes nothing more.
     fn give_up(&mut self) {
         if !self.is_over() {
             self.stage = Stage::GivenUp;
-            self.broken = true;
         }
         self.want = Want::Nothing;
         // Dropped, not kept for others: there may be bytes in it.
-        (self.pipe, self.held) = (None, Vec::new());
-    }
-
-    /// What it sent is still read, up to the error.
-    fn source_is_broken(&mut self) {
-        self.broken_source = true;
-        self.broken |= !self.is_over();
+        (self.pipe, self.held, self.at) = (None, Vec::new(), 0);
     }
 
     /// Moves what can be moved now; how many bytes went out.
@@ -197,7 +208,8 @@ impl Flow {
         while !self.is_over() {
             let written = match self.flush(to) {
                 Ok(n) => n,
-                Err(_) => {
+                Err(e) => {
+                    self.reset_by_reader = e.kind() == ErrorKind::ConnectionReset;
                     self.give_up();
                     break;
                 }
@@ -209,8 +221,10 @@ impl Flow {
                 break;
             }
             if self.stage == Stage::Ending {
-                // The other side may have gone already, and then knows.
-                let _ = rustix::net::shutdown(to, rustix::net::Shutdown::Write);
+                if !self.cut {
+                    // The other side may have gone already, and then knows.
+                    let _ = rustix::net::shutdown(to, rustix::net::Shutdown::Write);
+                }
                 self.stage = Stage::Over;
                 break;
             }
@@ -227,7 +241,7 @@ impl Flow {
                     break;
                 }
                 Err(_) => {
-                    self.broken = true;
+                    self.cut = true;
                     self.stage = Stage::Ending;
                 }
             }
