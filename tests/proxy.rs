@@ -1,6 +1,7 @@
 //! `proxy-shim run` with real clients: what they get through it, how ends and resets are passed on, who may go where.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::result_large_err, reason = "what was seen last is shown whole when a wait fails")]
 
 mod proxy_kit;
 
@@ -291,7 +292,7 @@ fn the_service_manager_is_told_ready_status_alive_and_the_end() {
 fn ready_is_not_said_while_no_probe_passes_unless_it_takes_too_long() {
     for (config, ready) in [("", false), ("ready_after = \"100ms\"\n", true)] {
         let mut lab = Lab::new();
-        let mute = destination(|stream| std::mem::forget(stream));
+        let mute = destination(std::mem::forget);
         lab.configure(&format!(
             "upstream = \"direct\"\n{config}probe_every = \"50ms\"\nprobe_timeout = \"50ms\"\n[probes.mute]\n\
              target = \"127.0.0.1:{mute}\"\nfirst_byte = true\n"

@@ -1,6 +1,7 @@
 //! `proxy-shim connect` against proxies that are down, mute, wrong or right: what it says, what it hands over.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::result_large_err, reason = "what was seen last is shown whole when a wait fails")]
 
 mod proxy_kit;
 
@@ -151,7 +152,7 @@ fn a_request_that_has_ended_gets_its_full_answer() {
 #[test]
 fn it_ends_when_whoever_reads_it_is_gone() {
     let lab = Lab::direct();
-    let port = destination(|stream| std::mem::forget(stream));
+    let port = destination(std::mem::forget);
     let proxy = lab.address().to_string();
     let mut command = lab.command(&["connect", "--proxy", &proxy, "127.0.0.1", &port.to_string()]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();

@@ -1,6 +1,7 @@
-//! The way out through tailscale, with stand-ins for both of its programs (tests/tailscale): joining, restarts, ends.
+//! The way out through tailscale, with stand-ins for both of its programs (checks/proxy/guest): joining, restarts, ends.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::result_large_err, reason = "what was seen last is shown whole when a wait fails")]
 
 mod proxy_kit;
 
@@ -18,7 +19,7 @@ fn lab(key: &str, more: &str) -> Option<Lab> {
         return None;
     }
     let lab = Lab::new();
-    let stand_in = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tailscale");
+    let stand_in = concat!(env!("CARGO_MANIFEST_DIR"), "/checks/proxy/guest/usr/local/bin");
     lab.configure(&format!(
         "upstream = \"tailscale\"\nhold_for = \"50s\"\n{more}[tailscale]\ntailscaled = [\"{stand_in}/tailscaled\"]\n\
          tailscale = [\"{stand_in}/tailscale\"]\nsocks_address = \"127.0.0.1:{}\"\nstate_dir = \"@dir@/ts\"\n\
@@ -176,7 +177,7 @@ fn probes_that_fail_restart_the_daemon_and_only_when_all_of_them_do() {
              = true }}\nprobes.good = {{ target = \"127.0.0.1:{good}\" }}\n"
         )
     };
-    let mute = destination(|stream| std::mem::forget(stream));
+    let mute = destination(std::mem::forget);
     let Some(mut one) = lab(KEY, &probes(mute, good)) else { return };
     state(&one, "Running");
     one.start();

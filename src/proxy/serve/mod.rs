@@ -13,13 +13,15 @@ use super::target::{Host, Target};
 use super::upstream::Upstream;
 use anyhow::Context as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, Semaphore};
 
 /// Between two attempts to accept when the machine has no descriptors or memory left.
 const SHORTAGE: Duration = Duration::from_millis(100);
+/// Between two lines about it.
+const TOLD: Duration = Duration::from_secs(10);
 /// Names are looked up by threads; an unreachable name server holds each for half a minute.
 const LOOKUPS: usize = 64;
 
@@ -86,6 +88,7 @@ async fn serve(config: Config, inherited: Option<std::net::TcpListener>) -> anyh
 /// Takes clients in while there is room; the others wait in the kernel's queue, none is refused.
 async fn accept(state: Arc<State>, listener: TcpListener) {
     let room = Arc::new(Semaphore::new(state.config.max_connections));
+    let mut told: Option<Instant> = None;
     loop {
         // Never closed.
         let Ok(permit) = room.clone().acquire_owned().await else { return };
@@ -99,7 +102,10 @@ async fn accept(state: Arc<State>, listener: TcpListener) {
             }
             Err(e) => {
                 // A client that left the queue again, or no descriptors.
-                tracing::warn!("accepting a client: {e}");
+                if told.is_none_or(|at| at.elapsed() > TOLD) {
+                    tracing::warn!("accepting a client: {e}");
+                    told = Some(Instant::now());
+                }
                 tokio::time::sleep(SHORTAGE).await;
             }
         }

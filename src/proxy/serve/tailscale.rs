@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::process::Child;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// From a death to the next start: nothing at first, then this and up to …
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -90,14 +90,16 @@ impl Keeper<'_> {
 
     /// Sees to it that it is joined and up; why it must be ended, or has ended.
     async fn watch(&self, daemon: &mut Child) -> String {
-        let mut joining: Option<Joining> = None;
+        let mut joining: Option<Pending<'_, ()>> = None;
+        let mut looking: Option<Pending<'_, Backend>> = None;
         let mut joins = Backoff::new(FIRST_JOIN_PAUSE, LAST_JOIN_PAUSE);
         let mut join_at = Instant::now();
         let mut refusal: Option<String> = None;
         let mut missed = 0;
-        let mut pause = Duration::ZERO;
+        let mut look_at = Instant::now();
         loop {
-            tokio::select! {
+            // Nothing here keeps a death from being seen: neither a client that hangs nor a join that takes its time.
+            let looked = tokio::select! {
                 status = daemon.wait() => {
                     return match status {
                         Ok(status) => format!("tailscaled ended ({status})"),
@@ -112,19 +114,24 @@ impl Keeper<'_> {
                     if let Some(why) = &refusal {
                         tracing::warn!("tailscale up: {why}");
                     }
-                    pause = Duration::ZERO;
+                    look_at = Instant::now();
                     continue;
                 }
-                () = sleep(pause) => {}
-            }
-            let backend = match self.look().await {
+                looked = ended(&mut looking) => looked,
+                () = sleep_until(look_at), if looking.is_none() => {
+                    looking = Some(Box::pin(self.look()));
+                    continue;
+                }
+            };
+            looking = None;
+            let backend = match looked {
                 Ok(backend) => backend,
                 Err(why) => {
                     missed += 1;
                     if missed >= MISSED {
                         return format!("tailscaled does not answer ({why}), it was restarted");
                     }
-                    pause = LOOK_SOON * 2u32.pow(missed.min(4));
+                    look_at = Instant::now() + LOOK_SOON * 2u32.pow(missed.min(4));
                     continue;
                 }
             };
@@ -135,16 +142,17 @@ impl Keeper<'_> {
             }
             let join = tailscale::join(&backend.state, self.config.auth_key.as_ref());
             if join != Join::No && joining.is_none() && Instant::now() >= join_at {
-                joining = Some(self.start_join(join));
+                joining = Some(Box::pin(self.join(join)));
             }
             self.state.set_backend(Some(backend.state.name().to_owned()));
             let key = self.config.auth_key.as_ref();
             self.state.set_link(tailscale::link(&backend, key, refusal.as_deref(), self.socket));
-            pause = match self.state.link() {
+            let pause = match self.state.link() {
                 Link::Up => LOOK_LATE,
                 Link::Starting { .. } => LOOK_SOON,
                 Link::Away { .. } => LOOK,
             };
+            look_at = Instant::now() + pause;
         }
     }
 
@@ -158,35 +166,33 @@ impl Keeper<'_> {
         })
     }
 
-    fn start_join(&self, join: Join) -> Joining {
-        let (config, socket) = (self.config.clone(), self.socket.to_owned());
-        Box::pin(async move {
-            let (path, key) = match (&config.auth_key, join) {
-                (Some(key), Join::WithKey) => {
-                    let path = tailscale::key_path(key, std::env::var_os("CREDENTIALS_DIRECTORY").as_deref())?;
-                    // Read only to know that it is there, and to keep it out of what is said.
-                    let text = std::fs::read_to_string(&path)
-                        .map_err(|e| format!("reading the auth key `{}`: {e}", path.display()))?;
-                    if text.trim().is_empty() {
-                        return Err(format!("the auth key `{}` is empty", path.display()));
-                    }
-                    (Some(path), text.trim().to_owned())
+    async fn join(&self, join: Join) -> Result<(), String> {
+        let (path, key) = match (&self.config.auth_key, join) {
+            (Some(key), Join::WithKey) => {
+                let path = tailscale::key_path(key, std::env::var_os("CREDENTIALS_DIRECTORY").as_deref())?;
+                // Read only to know that it is there, and to keep it out of what is said.
+                let text = std::fs::read_to_string(&path)
+                    .map_err(|e| format!("reading the auth key `{}`: {e}", path.display()))?;
+                if text.trim().is_empty() {
+                    return Err(format!("the auth key `{}` is empty", path.display()));
                 }
-                _ => (None, String::new()),
-            };
-            let argv = tailscale::cli_argv(&config, &socket, &tailscale::up_args(&config, path.as_deref()));
-            // It ends by itself at its own `--timeout`, unless it hangs.
-            let out = run(&argv, config.join_timeout + ANSWERS_WITHIN).await?;
-            if out.status.success() { Ok(()) } else { Err(tailscale::complaint(&out.stderr, &key)) }
-        })
+                (Some(path), text.trim().to_owned())
+            }
+            _ => (None, String::new()),
+        };
+        let up = tailscale::up_args(self.config, path.as_deref());
+        let argv = tailscale::cli_argv(self.config, self.socket, &up);
+        // It ends by itself at its own `--timeout`, unless it hangs.
+        let out = run(&argv, self.config.join_timeout + ANSWERS_WITHIN).await?;
+        if out.status.success() { Ok(()) } else { Err(tailscale::complaint(&out.stderr, &key)) }
     }
 }
 
-type Joining = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
 
-async fn ended(joining: &mut Option<Joining>) -> Result<(), String> {
-    match joining {
-        Some(joining) => joining.await,
+async fn ended<T>(pending: &mut Option<Pending<'_, T>>) -> Result<T, String> {
+    match pending {
+        Some(pending) => pending.await,
         None => std::future::pending().await,
     }
 }
