@@ -70,7 +70,10 @@ def socks(proxy: int, port: int) -> socket.socket:
     s.sendall(b"\5\1\0\1\x7f\0\0\1" + port.to_bytes(2, "big"))
     reply = b""
     while len(reply) < 10:
-        reply += s.recv(10 - len(reply))
+        part = s.recv(10 - len(reply))
+        if not part:
+            raise ConnectionError("the server hung up")
+        reply += part
     assert reply[1] == 0, reply
     return s
 
@@ -165,6 +168,7 @@ def first_byte(argv: list[str], passes: bool) -> float:
         theirs.close()
         _, fds, _, _ = socket.recv_fds(ours, 1, 1)
         s = socket.socket(fileno=fds[0])
+        s.setblocking(True)
         s.recv(1)
         took = time.perf_counter() - began
         s.close()
@@ -241,8 +245,13 @@ def measure_servers(rig: Rig, rounds: int, mib: int) -> Table:
     for name, (port, pid) in rig.servers.items():
         memory = []
         for count in (1, 1000):
-            held = [socks(port, says) for _ in range(count)]
-            memory.append(f"{pss(pid):.1f}")
+            held = []
+            try:
+                for _ in range(count):
+                    held.append(socks(port, says))
+                memory.append(f"{pss(pid):.1f}")
+            except OSError as e:
+                memory.append(f"fails: {e}")
             for s in held:
                 s.close()
         rows.append([name, median(first[name], 2), median(rate[name], 0), median(used[name], 2), *memory])
@@ -322,6 +331,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    # The `finally` is for this end, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("proxy.py: ended"))
     rig = Rig(os.path.abspath(args.shim))
     try:
         rig.start_servers()

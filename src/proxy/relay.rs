@@ -2,7 +2,7 @@
 //!
 //! What a connection sends now and then goes through one buffer that all share, so that an idle one costs no memory.
 //! A stream that fills that buffer goes through a pipe by splice(2) for as long as it flows: then no byte is copied
-//! into this process. Figures for both ways are in benches/README.md.
+//! into this process. (benches/README.md has what that costs beside servers that copy.)
 
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
