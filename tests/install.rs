@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const UNITS: [&str; 2] = ["cc-ci-orchestrator.service", "cc-ci-session@.service"];
+const UNITS: [&str; 3] = ["cc-ci-orchestrator.service", "cc-ci-session@.service", "cc-ci-tailscaled.service"];
 
 fn install(destdir: &Path, more: &[&str]) -> (bool, String) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/install.sh");
@@ -56,22 +56,19 @@ fn it_installs_the_program_and_units_that_run_it_from_there() {
     let (done, said) = install(dir.path(), &["--prefix", "/opt/cc"]);
     assert!(done, "{said}");
     let want = [
+        ("/opt/cc/bin/proxy-shim", 0o755),
         ("/opt/cc/bin/supervisor", 0o755),
         ("/opt/cc/lib/systemd/system/cc-ci-orchestrator.service", 0o644),
         ("/opt/cc/lib/systemd/system/cc-ci-session@.service", 0o644),
+        ("/opt/cc/lib/systemd/system/cc-ci-tailscaled.service", 0o644),
         ("/opt/cc/lib/sysusers.d/cc-ci-orchestrator.conf", 0o644),
         ("/opt/cc/lib/tmpfiles.d/cc-ci-orchestrator.conf", 0o644),
     ];
     assert_eq!(files(dir.path()), want.map(|(path, mode)| (path.into(), mode)).into());
     for unit in UNITS {
         let text = fs::read_to_string(dir.path().join("opt/cc/lib/systemd/system").join(unit)).unwrap();
-        assert!(
-            text.contains(
-                "
-ExecStart=/opt/cc/bin/supervisor "
-            ),
-            "{text}"
-        );
+        let program = if unit == "cc-ci-tailscaled.service" { "proxy-shim" } else { "supervisor" };
+        assert!(text.contains(&format!("\nExecStart=/opt/cc/bin/{program} ")), "{text}");
         assert!(!text.contains("@bindir@"), "{text}");
     }
     assert!(said.contains("systemctl enable --now cc-ci-session@LOOP"), "{said}");
@@ -107,7 +104,7 @@ fn what_cannot_be_installed_is_refused_before_anything_is_written() {
 }
 
 #[test]
-fn the_units_are_valid_and_the_supervisor_is_exposed_to_at_most_3() {
+fn the_units_are_valid_and_the_supervisor_is_exposed_to_at_most_3_and_the_proxy_to_2_5() {
     let Some(()) = analyze() else { return };
     let dir = tempfile::tempdir().unwrap();
     assert!(install(dir.path(), &["--prefix", dir.path().to_str().unwrap(), "--destdir", ""]).0);
@@ -120,8 +117,10 @@ fn the_units_are_valid_and_the_supervisor_is_exposed_to_at_most_3() {
         let (fine, said) = run(&["verify", "--man=no", "--recursive-errors=no"], unit(name));
         assert!(fine && said.trim().is_empty(), "{said}");
     }
-    let (fine, said) = run(&["security", "--offline=true", "--threshold=30", "--no-pager"], unit(UNITS[0]));
-    assert!(fine, "{said}");
+    for (threshold, name) in [("--threshold=30", UNITS[0]), ("--threshold=25", UNITS[2])] {
+        let (fine, said) = run(&["security", "--offline=true", threshold, "--no-pager"], unit(name));
+        assert!(fine, "{said}");
+    }
 }
 
 /// The settings of a unit: `Section.Key=value`, a line each, comments left out.
@@ -176,4 +175,15 @@ fn each_unit_has_what_keeps_agents_alive_and_nothing_that_would_end_them() {
     let supervisor = ["Service.Type=notify", "Service.WatchdogSec=30s"];
     let never = ["RuntimeDirectory", "ProtectControlGroups", "ProcSubset", "PrivateUsers", "RemoveIPC"];
     assert_has(UNITS[0], &[&both[..], &supervisor[..]].concat(), &never);
+    // It may wait for the network for ever, and neither a boot nor a loop may wait with it. (A target waits for what it
+    // wants unless that has no default dependencies.) Its folder is its own.
+    let proxy = [
+        "Unit.DefaultDependencies=no",
+        "Service.Type=notify",
+        "Service.TimeoutStartSec=infinity",
+        "Service.WatchdogSec=30s",
+        "Service.RuntimeDirectory=cc-ci-tailscaled",
+    ];
+    let restarts: Vec<&str> = both.into_iter().filter(|line| *line != "Service.User=agent").collect();
+    assert_has(UNITS[2], &[&restarts[..], &proxy[..]].concat(), &["RuntimeDirectoryPreserve", "PrivateNetwork"]);
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the supervisor and its systemd units on a machine that is not NixOS. Run again to upgrade: what is configured
+# Installs the supervisor, the proxy shim and their systemd units on a machine that is not NixOS. Run again to upgrade: what is configured
 # stays as it is, and running agents are not touched.
 set -eu
 umask 022
@@ -11,7 +11,7 @@ usage: tools/install.sh [--prefix DIR] [--destdir DIR] [--binary FILE]
 
   --prefix DIR    where programs and units go [/usr/local]
   --destdir DIR   put in front of every path, to build a package [nothing]
-  --binary FILE   the program [target/release/supervisor]
+  --binary FILE   the supervisor [target/release/supervisor]; proxy-shim is taken from the same folder
 
 Only binaries, units, and the files that make the user `agent` and the folders are written; no config is.
 END
@@ -42,7 +42,10 @@ done
 case $prefix in
     /*[!a-zA-Z0-9/._-]* | [!/]* | '') fail "--prefix \`$prefix\`: give a whole path of letters, digits and ./_-" 2 ;;
 esac
-[ -f "$binary" ] || fail "\`$binary\` is not there; build it with \`cargo build --release\`, or give --binary"
+shim=$(dirname -- "$binary")/proxy-shim
+for program in "$binary" "$shim"; do
+    [ -f "$program" ] || fail "\`$program\` is not there; build it with \`cargo build --release\`, or give --binary"
+done
 
 # put MODE FILE TARGET: whole or not at all, also over a program that runs.
 put() {
@@ -55,6 +58,7 @@ put() {
 work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
 put 755 "$binary" "$prefix/bin/supervisor"
+put 755 "$shim" "$prefix/bin/proxy-shim"
 for unit in "$here"/modules/units/*.service; do
     name=$(basename -- "$unit")
     sed "s,@bindir@,$prefix/bin,g" "$unit" >"$work/$name"
@@ -82,5 +86,11 @@ else
   systemctl enable --now cc-ci-session@LOOP        # for each loop
   systemctl enable --now cc-ci-orchestrator
 END
+fi
+if [ -f "$destdir/etc/cc-ci-orchestrator/proxy-shim.toml" ]; then
+    echo '  systemctl restart cc-ci-tailscaled               # connections through it end, new ones wait for it'
+else
+    echo '  for a way out that is always there: write proxy-shim.toml beside it (see docs/proxy.md), and'
+    echo '  systemctl enable --now --no-block cc-ci-tailscaled'
 fi
 echo '  supervisor doctor'

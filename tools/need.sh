@@ -25,6 +25,23 @@ apt_get() {
     DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends "$verb" "$@" </dev/null
 }
 
+# unpacked DIR PROGRAM=PACKAGE…: puts those that are missing into DIR/bin, for tests that can do without them; never fails.
+# Not installed, since Debian's packages of servers start them.
+unpacked() {
+    dir=$1
+    shift
+    for want in "$@"; do
+        command -v "${want%%=*}" >/dev/null 2>&1 || [ -e "$dir/bin/${want%%=*}" ] && continue
+        command -v apt-get >/dev/null 2>&1 || continue
+        mkdir -p -- "$dir/bin" "$dir/${want#*=}" || continue
+        (cd -- "$dir/${want#*=}" && apt-get -qq download "${want#*=}" && dpkg -x ./*.deb .) >/dev/null 2>&1 || continue
+        # Debian's netcat is nc.openbsd, of which the installation makes nc.
+        found=$(find "$dir/${want#*=}" -path '*bin/*' -type f -name "${want%%=*}*" | head -n 1)
+        [ -z "$found" ] || cp -- "$found" "$dir/bin/${want%%=*}"
+    done
+    PATH=$PATH:$dir/bin
+}
+
 need_cargo() {
     # rustup's own place, which a shell that is not a login shell does not have in PATH.
     command -v cargo >/dev/null 2>&1 || PATH=$PATH:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
