@@ -2,6 +2,7 @@
 
 pub mod child;
 pub mod clock;
+pub mod config;
 pub mod durable;
 pub mod process;
 pub mod units;
