@@ -1,6 +1,6 @@
 //! The numbers of a manifest's users and groups, from the machine's user database.
 
-use super::{Account, Entry, Manifest, SecretName};
+use super::{Account, Manifest, SecretName};
 use crate::support::config::parse::{ConfigErrors, Parsed};
 use crate::support::config::report::{Fault, Source, quoted};
 use nix::unistd::{Gid, Group, Uid, User};
@@ -32,7 +32,7 @@ pub fn resolve(parsed: &Parsed<Manifest>, file: &Path) -> Result<BTreeMap<Secret
     for (name, entry) in &parsed.value.secrets {
         // A thousand secrets of one user are one question to the database, which may be a network away.
         let key = format!("{}:{:?}", entry.owner, entry.group);
-        match seen.entry(key).or_insert_with(|| identity(entry)) {
+        match seen.entry(key).or_insert_with(|| identity(&entry.owner, entry.group.as_ref())) {
             Ok(identity) => {
                 found.insert(name.clone(), identity.clone());
             }
@@ -51,25 +51,23 @@ fn fault(source: &Source, name: &SecretName, key: &str, message: &str) -> Fault 
     Fault::error(source.value(&format!("secrets.{name}.{key}")), message, help)
 }
 
-fn identity(entry: &Entry) -> Result<Identity, (&'static str, String)> {
+fn identity(owner: &Account, group: Option<&Account>) -> Result<Identity, (&'static str, String)> {
     let unknown = |key, kind: &str, account: &Account| {
         (key, format!("there is no {kind} {} on this machine", quoted(&account.to_string())))
     };
     let failed = |key, e: nix::Error| (key, format!("the user database cannot be asked: {}", e.desc()));
-    let user = match &entry.owner {
+    let user = match owner {
         Account::Name(name) => Some(
-            User::from_name(name)
-                .map_err(|e| failed("owner", e))?
-                .ok_or_else(|| unknown("owner", "user", &entry.owner))?,
+            User::from_name(name).map_err(|e| failed("owner", e))?.ok_or_else(|| unknown("owner", "user", owner))?,
         ),
         Account::Id(uid) => User::from_uid(Uid::from_raw(*uid)).map_err(|e| failed("owner", e))?,
     };
-    let uid = match (&user, &entry.owner) {
+    let uid = match (&user, owner) {
         (Some(user), _) => user.uid.as_raw(),
         (None, Account::Id(uid)) => *uid,
-        (None, Account::Name(_)) => return Err(unknown("owner", "user", &entry.owner)),
+        (None, Account::Name(_)) => return Err(unknown("owner", "user", owner)),
     };
-    let gid = match (&entry.group, &user) {
+    let gid = match (group, &user) {
         (Some(Account::Id(gid)), _) => *gid,
         (Some(Account::Name(name)), _) => {
             let group = Group::from_name(name).map_err(|e| failed("group", e))?;
@@ -94,4 +92,13 @@ fn identity(entry: &Entry) -> Result<Identity, (&'static str, String)> {
         None => (Vec::new(), uid.to_string()),
     };
     Ok(Identity { uid, gid, groups, name })
+}
+
+/// In no group that has a right anywhere.
+const NOGROUP: u32 = 65534;
+
+/// The identity of a number, of which the machine may know nothing any more.
+pub fn of_uid(uid: u32) -> Identity {
+    let nobody = || Identity { uid, gid: NOGROUP, groups: Vec::new(), name: uid.to_string() };
+    identity(&Account::Id(uid), None).unwrap_or_else(|_| nobody())
 }

@@ -12,7 +12,7 @@ mod gate;
 mod history;
 mod internal;
 mod last_known;
-mod out;
+pub mod out;
 mod phase;
 mod run;
 mod status;
