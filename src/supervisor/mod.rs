@@ -1,6 +1,7 @@
 //! The supervisor: keeps every loop's agent running, or says why it is not.
 
 pub mod agents;
+pub mod cgroup;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -15,6 +16,7 @@ pub mod names;
 pub mod needs;
 pub mod pane_log;
 pub mod phase_file;
+pub mod records;
 pub mod seeds;
 pub mod session;
 pub mod socket_watch;

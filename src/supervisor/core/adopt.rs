@@ -6,6 +6,7 @@ use super::event::HostFacts;
 use super::stage::Stage;
 use super::world::{AgentRecord, Life, LoopRecord, NextSession, Turn, Turns};
 use crate::supervisor::agents::{Prompt, Session};
+use crate::supervisor::config::HostKind;
 use crate::supervisor::names::LoopName;
 use serde_json::json;
 
@@ -91,6 +92,9 @@ impl Draft<'_> {
             turns: Turns::Untold,
             session: Session::Fresh { uuid: l.record.session.clone().unwrap_or_default(), prompt: Prompt::Kickoff },
             told: None,
+            children_oom_killed: 0,
+            transcript: None,
+            turn_began: None,
         });
         agent.process = Some(process);
         let told = agent.told.take();
@@ -169,6 +173,7 @@ impl Draft<'_> {
     /// The agent ended with its session host or its machine: nothing is counted, the session goes on.
     pub(super) fn ended_without_crash(&mut self, name: &LoopName, told: Option<super::stage::StopWhy>) {
         let now = self.now;
+        let names_session = self.config(name).is_some_and(|c| c.capabilities.names_session);
         let Some(l) = self.get_mut(name) else { return };
         if let Some(agent) = l.record.agent.take() {
             // What it was doing is over, also for a drain that waits for its turn's end.
@@ -178,6 +183,7 @@ impl Draft<'_> {
             l.record.next_session = match told {
                 Some(super::stage::StopWhy::ContextFull) => NextSession::Handoff,
                 Some(super::stage::StopWhy::Phase | super::stage::StopWhy::PlanComplete) => NextSession::Kickoff,
+                _ if names_session => agent.resumable(),
                 // A power cut in the very moment of the birth: whether the session exists is not known. A resume
                 // that fails ends in a fresh session with the hand-off prompt.
                 _ => NextSession::Resume,
@@ -196,13 +202,15 @@ impl Draft<'_> {
         ended.server = None;
         ended.session = ended.agent.take().map(|agent| session_uuid(&agent.session)).or(ended.session);
         self.push(Action::SaveLoop(name.clone(), Box::new(ended)));
-        self.journal(
-            Some(name),
-            "retire",
-            "the config no longer names this loop; its session is ended",
-            json!({ "server": record.server.map(|s| s.pid), "epoch": record.epoch }),
-            None,
-        );
+        let (why, next) = match self.w.config.host {
+            HostKind::Direct => ("the config no longer names this loop; its session is ended", None),
+            HostKind::Systemd => {
+                let next = format!("`systemctl disable --now cc-ci-session@{name}.service` ends its tmux server");
+                ("the config no longer names this loop; its agent is ended", Some(next))
+            }
+        };
+        let evidence = json!({ "server": record.server.map(|s| s.pid), "epoch": record.epoch });
+        self.journal(Some(name), "retire", why, evidence, next);
         self.push(Action::RetireHost(name.clone(), record.server.filter(|_| same_boot)));
     }
 

@@ -60,6 +60,7 @@ impl Draft<'_> {
         self.settle_memory(name, &config);
         self.settle_attention(name, &config);
         self.settle_dialog(name);
+        self.settle_evidence(name, &config);
         if self.account_shut(name) {
             return;
         }
@@ -275,6 +276,10 @@ impl Draft<'_> {
             l.life.stall = Stall::None;
         }
         if children_oom_killed > 0 {
+            if let Some(agent) = &mut l.record.agent {
+                // Saved with it: the next supervisor must not take these for the agent's own death.
+                agent.children_oom_killed = agent.children_oom_killed.saturating_add(children_oom_killed);
+            }
             let summary = format!("{name}: the kernel killed {children_oom_killed} of its children for memory");
             self.journal(Some(name), "child-oom", &summary, json!({ "children": children_oom_killed }), None);
             self.notify("oom", Some(name), summary, "the agent lives and is left alone".to_owned());
@@ -327,6 +332,7 @@ impl Draft<'_> {
                 l.life.stall = Stall::Suspected { at: now.boot };
                 let next = Some(format!("looked at again after {}", short_duration(confirm)));
                 self.journal(Some(name), "stall-suspected", "no sign of life", evidence, next);
+                self.read_screen(name);
             }
             Stall::Suspected { at } if now.boot >= at.saturating_add(millis(confirm)) => {
                 l.life.stall = Stall::Nudged { at: now.boot };

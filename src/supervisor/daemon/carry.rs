@@ -22,6 +22,9 @@ use super::tasks::Purpose;
 /// milliseconds; one that does not is killed.
 const RETIRE: Duration = Duration::from_secs(2);
 
+/// How long the processes of one session are killed again and again. Those that can be are gone within milliseconds.
+const RETIRE_ALL: Duration = Duration::from_secs(5);
+
 /// How long a supervisor that ends waits for the programs that tell the operator.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Between two looks at them, if none of them says anything.
@@ -81,6 +84,8 @@ impl Daemon {
                 let size = std::fs::metadata(&path).ok().map(|meta| meta.len());
                 self.queue.push_back(Event::TranscriptSeen { name, epoch, size });
             }
+            Action::ReadRecords { name, epoch, path, since } => self.read_records(&name, epoch, &path, since),
+            Action::ReadScreen { name, epoch } => self.read_screen(&name, epoch),
             Action::Sample(name, epoch) => self.sample(&name, epoch),
             Action::ProbeNeed(need) => self.probe_need(&need),
             Action::ReadMemory => self.read_memory(),
@@ -164,10 +169,6 @@ impl Daemon {
     /// Ends a session for good. The one place that waits: the supervisor is ending or has just begun, and every loop
     /// that it looks after is not yet or no longer running.
     fn retire_host(&mut self, name: &LoopName, recorded: Option<ProcId>) {
-        if self.config.host == HostKind::Systemd {
-            // systemd's to end.
-            return;
-        }
         // One that was made and has not answered yet is known as our child only.
         let child = self.children.get(name).and_then(|(child, _)| ProcId::of(process::pid_of(child)).ok().flatten());
         let server = self.servers.get(name).map(|(server, _)| *server).or(child).or(recorded);
@@ -177,6 +178,10 @@ impl Daemon {
             self.signal_server(name, server, Signal::CONT);
             // While it lives it is the subreaper: what was double-forked without the marker is found below it only.
             kill_all(name, &set);
+            if self.config.host == HostKind::Systemd {
+                // systemd's to end; it would only start it again.
+                return;
+            }
             self.signal_server(name, server, Signal::TERM);
             if !gone_within(server, RETIRE) {
                 tracing::warn!("{name}: its tmux server {} did not end and is killed", server.pid);
@@ -194,6 +199,7 @@ impl Daemon {
 
     /// The last thing.
     pub(super) fn end(&mut self) {
+        self.tell_stopping();
         self.save_dirty();
         if let Err(e) = self.journal.flush(Now::read()) {
             tracing::error!("{e}");
@@ -208,14 +214,22 @@ impl Daemon {
     }
 }
 
-/// Kills a set until nothing of it is left but what may not be killed.
+/// Kills a set until nothing of it is left but what may not be killed, or the time is over: something that forks faster
+/// than it dies, or that sleeps in the kernel, must not keep the supervisor from ending.
 fn kill_all(name: &LoopName, set: &Leftovers) {
+    let until = Now::read().plus(RETIRE_ALL).boot;
     loop {
         match set.kill_round() {
             Ok(round) if round.found.len() == round.refused.len() => break,
+            Ok(round) if Now::read().boot >= until => {
+                let pids: Vec<_> = round.found.iter().map(|id| id.pid.to_string()).collect();
+                tracing::error!("{name}: left alone although they still run: pids {}", pids.join(", "));
+                break;
+            }
             Ok(round) => {
                 for id in round.found {
-                    gone_within(id, RETIRE);
+                    let left = until.saturating_sub(Now::read().boot);
+                    gone_within(id, RETIRE.min(Duration::from_millis(left)));
                 }
             }
             Err(e) => {

@@ -5,11 +5,13 @@ mod accounts;
 mod adoption;
 mod deaths;
 mod drain;
+mod evidence;
 mod hosts;
 mod life;
 mod operator;
 mod phases;
 mod starts;
+mod summary;
 
 use super::holds::HoldKind;
 use super::stage::StageKind;
