@@ -224,11 +224,13 @@ fn a_finished_file_that_is_swapped_all_the_time_leads_nowhere() {
     );
 }
 
-/// All that the placer and its workers did, by strace; `None`, with the reason printed, where there is none.
+/// All that the placer and its workers did, by strace, each line with its process; `None`, with the reason printed, where there is none.
 fn traced(lab: &Lab, what: &str) -> Option<String> {
-    let log = lab.path("strace");
+    let logs = lab.path("strace");
+    fs::create_dir(&logs).unwrap();
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-y", "-v", "-s", "4096", "-e", what, "-o"]).arg(&log);
+    // A file for each process: in one, their calls interrupt each other.
+    strace.args(["-ff", "-y", "-v", "-s", "4096", "-e", what, "-o"]).arg(logs.join("of"));
     strace.arg(env!("CARGO_BIN_EXE_secrets-placer")).arg("place").arg("--manifest").arg(lab.path("m.toml"));
     match strace.output() {
         Ok(done) => assert_eq!(Said::of(done).code, 0),
@@ -237,7 +239,12 @@ fn traced(lab: &Lab, what: &str) -> Option<String> {
             return None;
         }
     }
-    Some(fs::read_to_string(log).unwrap())
+    let mut text = String::new();
+    for log in fs::read_dir(logs).unwrap().map(|entry| entry.unwrap().path()) {
+        let pid = log.extension().unwrap().to_str().unwrap().to_owned();
+        text.extend(fs::read_to_string(&log).unwrap().lines().map(|line| format!("{pid} {line}\n")));
+    }
+    Some(text)
 }
 
 #[test]
