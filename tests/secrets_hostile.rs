@@ -150,6 +150,9 @@ fn race(perl: &str) {
     fs::write(lab.path("victim/shadow"), "root:x").unwrap();
     fs::set_permissions(lab.path("victim/shadow"), Permissions::from_mode(0o600)).unwrap();
     lab.source("roots", "a secret of root's");
+    // The user's own from the start: what root made there would be safe from being renamed.
+    fs::create_dir(lab.path("home/d")).unwrap();
+    own(&lab.path("home/d"));
     let roots = format!(
         "[secrets.roots]\nsource = \"{}\"\npath = \"{}\"\nowner = \"root\"\n",
         lab.path("src/roots").display(),
@@ -164,6 +167,8 @@ fn race(perl: &str) {
     lab.manifest(&entries);
     lab.place();
     let before = (picture(&lab.path("victim")), picture(&lab.path("etc")), picture(&lab.path("src")));
+    // Each thing is there for a while, so that the placer meets it.
+    let perl = format!("sub w {{ select(undef, undef, undef, 0.001 * rand()) }}; {perl}");
     let script = perl.replace("VICTIM", lab.path("victim").to_str().unwrap());
     let attacker = lab.attacker(&script);
     let mut codes = [0; 4];
@@ -195,31 +200,28 @@ fn race(perl: &str) {
 #[test]
 fn a_target_that_turns_into_a_symlink_all_the_time_leads_nowhere() {
     race(
-        "while (1) { unlink '.testenv'; symlink 'VICTIM/shadow', '.testenv'; unlink '.testenv'; \
-          open F, '>.testenv'; close F; }",
+        "while (1) { unlink '.testenv'; w; symlink 'VICTIM/shadow', '.testenv'; w; unlink '.testenv'; w; \
+          open F, '>.testenv'; close F; w; }",
     );
 }
 
 #[test]
 fn a_temporary_file_that_turns_into_a_link_all_the_time_leads_nowhere() {
     race(
-        "open F, '>mine'; close F; while (1) { $t = '..testenv.cc-ci-tmp'; symlink 'VICTIM/new', $t; unlink $t; \
-          link 'VICTIM/shadow', $t; link 'mine', $t; unlink $t; }",
+        "$t = '..testenv.cc-ci-tmp'; while (1) { symlink 'VICTIM/new', $t; unlink $t; symlink 'VICTIM/shadow', $t; \
+          unlink $t; link '.testenv', $t; unlink $t; w if rand() < 0.1; }",
     );
 }
 
 #[test]
 fn a_folder_that_is_swapped_for_a_symlink_all_the_time_leads_nowhere() {
-    race(
-        "while (1) { rename 'd', 'e'; symlink 'VICTIM', 'd'; unlink 'd'; mkdir 'd'; rmdir 'd'; rename 'e', 'd'; \
-          unlink 'd/key'; }",
-    );
+    race("while (1) { rename 'd', 'e'; symlink 'VICTIM', 'd'; w; unlink 'd'; rename 'e', 'd'; unlink 'd/key'; w; }");
 }
 
 #[test]
 fn a_finished_file_that_is_swapped_all_the_time_leads_nowhere() {
     race(
-        "while (1) { $t = '..testenv.cc-ci-tmp'; rename $t, 'stolen'; symlink 'VICTIM/shadow', $t; \
+        "$t = '..testenv.cc-ci-tmp'; while (1) { rename $t, 'stolen' and symlink 'VICTIM/shadow', $t; w if rand() < 0.1; \
           link '.testenv', 'hard'; unlink 'hard'; unlink $t; }",
     );
 }
