@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+const SECRETS: &str = "cc-ci-secrets.service";
 const UNITS: [&str; 3] = ["cc-ci-orchestrator.service", "cc-ci-session@.service", "cc-ci-tailscaled.service"];
 
 fn install(destdir: &Path, more: &[&str]) -> (bool, String) {
@@ -57,8 +58,10 @@ fn it_installs_the_program_and_units_that_run_it_from_there() {
     assert!(done, "{said}");
     let want = [
         ("/opt/cc/bin/proxy-shim", 0o755),
+        ("/opt/cc/bin/secrets-placer", 0o755),
         ("/opt/cc/bin/supervisor", 0o755),
         ("/opt/cc/lib/systemd/system/cc-ci-orchestrator.service", 0o644),
+        ("/opt/cc/lib/systemd/system/cc-ci-secrets.service", 0o644),
         ("/opt/cc/lib/systemd/system/cc-ci-session@.service", 0o644),
         ("/opt/cc/lib/systemd/system/cc-ci-tailscaled.service", 0o644),
         ("/opt/cc/lib/sysusers.d/cc-ci-orchestrator.conf", 0o644),
@@ -104,7 +107,7 @@ fn what_cannot_be_installed_is_refused_before_anything_is_written() {
 }
 
 #[test]
-fn the_units_are_valid_and_the_supervisor_is_exposed_to_at_most_3_and_the_proxy_to_2_5() {
+fn the_units_are_valid_and_the_supervisor_and_the_placer_are_exposed_to_at_most_3_and_the_proxy_to_2_5() {
     let Some(()) = analyze() else { return };
     let dir = tempfile::tempdir().unwrap();
     assert!(install(dir.path(), &["--prefix", dir.path().to_str().unwrap(), "--destdir", ""]).0);
@@ -113,11 +116,11 @@ fn the_units_are_valid_and_the_supervisor_is_exposed_to_at_most_3_and_the_proxy_
         let out = Command::new("systemd-analyze").args(args).arg(unit).output().unwrap();
         (out.status.success(), String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned())
     };
-    for name in UNITS {
+    for name in UNITS.into_iter().chain([SECRETS]) {
         let (fine, said) = run(&["verify", "--man=no", "--recursive-errors=no"], unit(name));
         assert!(fine && said.trim().is_empty(), "{said}");
     }
-    for (threshold, name) in [("--threshold=30", UNITS[0]), ("--threshold=25", UNITS[2])] {
+    for (threshold, name) in [("--threshold=30", UNITS[0]), ("--threshold=25", UNITS[2]), ("--threshold=30", SECRETS)] {
         let (fine, said) = run(&["security", "--offline=true", threshold, "--no-pager"], unit(name));
         assert!(fine, "{said}");
     }
@@ -186,4 +189,28 @@ fn each_unit_has_what_keeps_agents_alive_and_nothing_that_would_end_them() {
     ];
     let restarts: Vec<&str> = both.into_iter().filter(|line| *line != "Service.User=agent").collect();
     assert_has(UNITS[2], &[&restarts[..], &proxy[..]].concat(), &["RuntimeDirectoryPreserve", "PrivateNetwork"]);
+}
+
+#[test]
+fn secrets_are_placed_before_whatever_needs_one_and_can_reach_every_target() {
+    let wanted = [
+        "Unit.After=local-fs.target sops-install-secrets.service nss-user-lookup.target",
+        "Unit.Before=cc-ci-tailscaled.service cc-ci-orchestrator.service",
+        "Unit.StartLimitIntervalSec=0",
+        "Service.Type=oneshot",
+        "Service.RemainAfterExit=yes",
+        "Service.ExecStart=@bindir@/secrets-placer place",
+        "Service.ExecStart=-@bindir@/secrets-placer prune",
+        "Service.Restart=on-failure",
+        "Service.RestartSec=100ms",
+        "Service.RestartSteps=8",
+        "Service.RestartMaxDelaySec=30s",
+        "Service.LimitCORE=0",
+        "Install.WantedBy=multi-user.target",
+    ];
+    assert_has(SECRETS, &wanted, &["User", "ProtectHome", "PrivateUsers", "ReadOnlyPaths", "DynamicUser"]);
+    // A template's instances cannot be named from here; they name it.
+    let after =
+        |unit| settings(unit).iter().any(|l| l.starts_with("Unit.After=") && l.contains("cc-ci-secrets.service"));
+    assert!(UNITS.into_iter().all(after));
 }

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the supervisor, the proxy shim and their systemd units on a machine that is not NixOS. Run again to upgrade: what is configured
-# stays as it is, and running agents are not touched.
+# Installs the supervisor, the proxy shim, the secrets placer and their systemd units on a machine that is not NixOS. Run
+# again to upgrade: what is configured stays as it is, and running agents are not touched.
 set -eu
 umask 022
 here=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
@@ -11,7 +11,7 @@ usage: tools/install.sh [--prefix DIR] [--destdir DIR] [--binary FILE]
 
   --prefix DIR    where programs and units go [/usr/local]
   --destdir DIR   put in front of every path, to build a package [nothing]
-  --binary FILE   the supervisor [target/release/supervisor]; proxy-shim is taken from the same folder
+  --binary FILE   the supervisor, with proxy-shim and secrets-placer beside it [target/release/supervisor]
 
 Only binaries, units, and the files that make the user `agent` and the folders are written; no config is.
 END
@@ -42,8 +42,8 @@ done
 case $prefix in
     /*[!a-zA-Z0-9/._-]* | [!/]* | '') fail "--prefix \`$prefix\`: give a whole path of letters, digits and ./_-" 2 ;;
 esac
-shim=$(dirname -- "$binary")/proxy-shim
-for program in "$binary" "$shim"; do
+beside=$(dirname -- "$binary")
+for program in "$binary" "$beside/proxy-shim" "$beside/secrets-placer"; do
     [ -f "$program" ] || fail "\`$program\` is not there; build it with \`cargo build --release\`, or give --binary"
 done
 
@@ -58,7 +58,8 @@ put() {
 work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
 put 755 "$binary" "$prefix/bin/supervisor"
-put 755 "$shim" "$prefix/bin/proxy-shim"
+put 755 "$beside/proxy-shim" "$prefix/bin/proxy-shim"
+put 755 "$beside/secrets-placer" "$prefix/bin/secrets-placer"
 for unit in "$here"/modules/units/*.service; do
     name=$(basename -- "$unit")
     sed "s,@bindir@,$prefix/bin,g" "$unit" >"$work/$name"
@@ -83,6 +84,7 @@ else
     cat <<'END'
   write /etc/cc-ci-orchestrator/supervisor.toml, with `host = "systemd"` (see docs/install.md)
   supervisor check
+  systemctl enable --now cc-ci-secrets             # if it is to place secrets (see docs/secrets.md)
   systemctl enable --now cc-ci-session@LOOP        # for each loop
   systemctl enable --now cc-ci-orchestrator
 END

@@ -1,6 +1,7 @@
 //! The `supervisor` program: reads the command line, sets up logging, runs one verb, says what went wrong.
 
 use cc_ci::supervisor::cli;
+use cc_ci::support::log;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -8,7 +9,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    let log = cli::log_to_stderr(&cli);
+    let log = log::to_stderr(cli.log_through());
     let result = cli::run(cli);
     // Before the error, which is said directly.
     drop(log);

@@ -4,6 +4,7 @@ pub mod child;
 pub mod clock;
 pub mod config;
 pub mod durable;
+pub mod log;
 pub mod notify;
 pub mod outlet;
 pub mod private_file;

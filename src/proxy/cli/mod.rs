@@ -8,6 +8,7 @@ use super::config::{self, Config, ConfigErrors, NotFound};
 use super::connect::ConnectError;
 use super::control::ControlError;
 use super::{guard, serve};
+use crate::support::log;
 use crate::support::units::parse_duration;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -105,7 +106,7 @@ fn done(cli: Cli) -> anyhow::Result<()> {
     let Cli { config, command } = cli;
     match command {
         Command::Run => {
-            crate::supervisor::cli::log_to_stderr();
+            let _log = log::to_stderr(log::Through::Thread);
             serve::run(load(config)?)
         }
         Command::Connect(args) => connect::run(args),
