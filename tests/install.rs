@@ -123,3 +123,57 @@ fn the_units_are_valid_and_the_supervisor_is_exposed_to_at_most_3() {
     let (fine, said) = run(&["security", "--offline=true", "--threshold=30", "--no-pager"], unit(UNITS[0]));
     assert!(fine, "{said}");
 }
+
+/// The settings of a unit: `Section.Key=value`, a line each, comments left out.
+fn settings(unit: &str) -> Vec<String> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("modules/units").join(unit)).unwrap();
+    let mut section = String::new();
+    let mut found = Vec::new();
+    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        match line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            Some(name) => section = name.to_owned(),
+            None => found.push(format!("{section}.{line}")),
+        }
+    }
+    found
+}
+
+fn assert_has(unit: &str, wanted: &[&str], never: &[&str]) {
+    let found = settings(unit);
+    for line in wanted {
+        assert!(found.iter().any(|have| have == line), "{unit} lacks {line}");
+    }
+    for key in never {
+        assert!(!found.iter().any(|have| have.starts_with(&format!("Service.{key}="))), "{unit} has {key}");
+    }
+}
+
+#[test]
+fn each_unit_has_what_keeps_agents_alive_and_nothing_that_would_end_them() {
+    let both = [
+        "Unit.StartLimitIntervalSec=0",
+        "Service.User=agent",
+        "Service.Restart=always",
+        "Service.RestartSec=100ms",
+        "Service.RestartSteps=8",
+        "Service.RestartMaxDelaySec=30s",
+        "Service.TimeoutStopSec=20s",
+        "Install.WantedBy=multi-user.target",
+    ];
+    let session = [
+        "Unit.Before=cc-ci-orchestrator.service",
+        "Unit.X-StopOnRemoval=false",
+        "Service.X-RestartIfChanged=false",
+        "Service.Type=exec",
+        "Service.Delegate=yes",
+        "Service.DelegateSubgroup=tmux",
+        "Service.OOMPolicy=continue",
+        "Service.UnsetEnvironment=XDG_RUNTIME_DIR DBUS_SESSION_BUS_ADDRESS",
+    ];
+    // RuntimeDirectory= is removed with the unit, with the sockets in it; PrivateTmp= hides the agents' files.
+    let never = ["RuntimeDirectory", "PrivateTmp", "PAMName", "ProtectControlGroups"];
+    assert_has(UNITS[1], &[&both[..], &session[..]].concat(), &never);
+    let supervisor = ["Service.Type=notify", "Service.WatchdogSec=30s"];
+    let never = ["RuntimeDirectory", "ProtectControlGroups", "ProcSubset", "PrivateUsers", "RemoveIPC"];
+    assert_has(UNITS[0], &[&both[..], &supervisor[..]].concat(), &never);
+}

@@ -5,6 +5,7 @@ use super::config::HostKind;
 use super::environment;
 use super::names::LoopName;
 use super::tmux;
+use crate::support::private_file;
 use crate::support::process::{Delivery, ProcId, send};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, FdFlags};
@@ -135,7 +136,7 @@ pub fn run(spec: &SessionSpec) -> Result<Infallible, SessionError> {
     make_private_dir(&dir).map_err(|cause| SessionError::Path { doing: "create folder", path: dir.clone(), cause })?;
     let lock = claim(spec, &dir, &socket)?;
     let conf = dir.join("tmux.conf");
-    std::fs::write(&conf, tmux::conf(name, &spec.log)).map_err(|cause| SessionError::Path {
+    private_file::write(&conf, &tmux::conf(name, &spec.log)).map_err(|cause| SessionError::Path {
         doing: "write",
         path: conf.clone(),
         cause,

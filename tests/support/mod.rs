@@ -36,12 +36,15 @@ pub struct Options {
     pub args: Vec<String>,
     /// More variables of its environment.
     pub env: Vec<(String, String)>,
+    /// What runs it: a program and its arguments, which ends in becoming the supervisor.
+    pub by: Vec<String>,
 }
 
 /// The one place that knows how `run` is called.
 fn run_command(config: &Path, options: &Options) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_supervisor"));
-    command.args(["run", "--config"]).arg(config).args(&options.args);
+    let mut argv = options.by.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_supervisor")]);
+    let mut command = Command::new(argv.next().unwrap());
+    command.args(argv).args(["run", "--config"]).arg(config).args(&options.args);
     command
 }
 

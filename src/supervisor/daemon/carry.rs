@@ -22,6 +22,9 @@ use super::tasks::Purpose;
 /// milliseconds; one that does not is killed.
 const RETIRE: Duration = Duration::from_secs(2);
 
+/// How long the processes of one session are killed again and again. Those that can be are gone within milliseconds.
+const RETIRE_ALL: Duration = Duration::from_secs(5);
+
 /// How long a supervisor that ends waits for the programs that tell the operator.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Between two looks at them, if none of them says anything.
@@ -209,14 +212,22 @@ impl Daemon {
     }
 }
 
-/// Kills a set until nothing of it is left but what may not be killed.
+/// Kills a set until nothing of it is left but what may not be killed, or the time is over: something that forks faster
+/// than it dies, or that sleeps in the kernel, must not keep the supervisor from ending.
 fn kill_all(name: &LoopName, set: &Leftovers) {
+    let until = Now::read().plus(RETIRE_ALL).boot;
     loop {
         match set.kill_round() {
             Ok(round) if round.found.len() == round.refused.len() => break,
+            Ok(round) if Now::read().boot >= until => {
+                let pids: Vec<_> = round.found.iter().map(|id| id.pid.to_string()).collect();
+                tracing::error!("{name}: left alone although they still run: pids {}", pids.join(", "));
+                break;
+            }
             Ok(round) => {
                 for id in round.found {
-                    gone_within(id, RETIRE);
+                    let left = until.saturating_sub(Now::read().boot);
+                    gone_within(id, RETIRE.min(Duration::from_millis(left)));
                 }
             }
             Err(e) => {

@@ -13,10 +13,8 @@ use crate::supervisor::core::world::Pipe;
 use crate::supervisor::launch::LaunchSpec;
 use crate::supervisor::session;
 use crate::supervisor::tmux;
+use crate::support::private_file;
 use anyhow::{Context, Result, bail};
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 impl Daemon {
@@ -79,7 +77,7 @@ impl Daemon {
             workdir: real(&config.workdir),
         });
         for (path, content) in &launch.files {
-            write_private(path, content).with_context(|| format!("writing `{}`", path.display()))?;
+            private_file::write(path, content.as_bytes()).with_context(|| format!("writing `{}`", path.display()))?;
         }
         Ok(LaunchSpec {
             name: start.name.clone(),
@@ -105,10 +103,4 @@ fn read_prompt(file: &std::path::Path, values: &Values) -> Result<String> {
     let text = read_text(file, LARGEST_PROMPT)
         .with_context(|| format!("reading the prompt `{}`; put it there, or change the loop", file.display()))?;
     render(&text, values).with_context(|| format!("filling in the prompt `{}`", file.display()))
-}
-
-/// Made anew at each start, so it needs no durability; readable by this user only.
-fn write_private(path: &std::path::Path, content: &str) -> std::io::Result<()> {
-    let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(content.as_bytes())
 }
