@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import CannotRunHere
+from .errors import CannotRunHere, MachineError
 from .log import Log
 
 RECIPE = Path(__file__).parent.parent / "recipe"
@@ -119,7 +119,10 @@ def debian(cache: Path, log: Log) -> Path:
         if not result.exists():
             with log.nested("mmdebstrap"), tempfile.TemporaryDirectory(dir=cache, prefix="building-") as temporary:
                 made = Path(temporary) / "root.tar"
-                run("mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}", SUITE, str(made), MIRROR)
+                try:
+                    run("mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}", SUITE, str(made), MIRROR)
+                except MachineError as error:
+                    raise CannotRunHere(f"Debian cannot be had: {error}") from error
                 made.rename(result)
     return result
 
@@ -173,4 +176,4 @@ def run(*command: str) -> None:
     """Runs a command; its output is in the error if it fails."""
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise CannotRunHere(f"building the guest: `{command[0]}` exited with {done.returncode}: {done.stderr[-2000:]}")
+        raise MachineError(f"building the guest: `{command[0]}` exited with {done.returncode}: {done.stderr[-2000:]}")

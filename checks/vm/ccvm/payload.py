@@ -16,7 +16,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import CannotRunHere
+from .errors import MachineError
 from .scenario import CHECKS, Scenario
 
 REPOSITORY = CHECKS.parent
@@ -46,7 +46,7 @@ def build_binaries(build: str) -> Path:
         command += ["--features", build, "--target-dir", str(target)]
     done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
-        raise CannotRunHere(f"`{' '.join(command)}` exited with {done.returncode}")
+        raise MachineError(f"`{' '.join(command)}` exited with {done.returncode}")
     return folder_of_binaries(done.stdout)
 
 
@@ -55,7 +55,7 @@ def folder_of_binaries(messages: str) -> Path:
     built = (json.loads(line) for line in messages.splitlines() if line.startswith("{"))
     folders = {Path(message["executable"]).parent for message in built if message.get("executable")}
     if len(folders) != 1:
-        raise CannotRunHere(f"cargo named {len(folders)} folders of executables, not one")
+        raise MachineError(f"cargo named {len(folders)} folders of executables, not one")
     return folders.pop()
 
 

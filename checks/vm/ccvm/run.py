@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import image, payload, qemu, scenario, shell
-from .errors import CannotRunHere
+from .errors import CannotRunHere, MachineError
 from .log import Log
 from .scenario import BadScenario, Scenario
 
@@ -64,9 +64,12 @@ def main() -> int:
     log = Log()
     try:
         return run_jobs(jobs, options, log)
-    except CannotRunHere as error:
+    except MachineError as error:
         print(f"checks/run: {error}", file=sys.stderr)
         return 1
+    except CannotRunHere as error:
+        print(f"cannot run here: {error}", file=sys.stderr)
+        return 3
     except KeyboardInterrupt:
         return 130
     finally:
@@ -111,6 +114,8 @@ def run_jobs(jobs: list[Job], options: argparse.Namespace, log: Log) -> int:
             job = waiting.pop(0)
             start(job, built, binaries[job.members[0].binaries], accelerator.name, len(jobs) > 1, options.keep)
             running.append(job)
+            for member in job.members:
+                progress(f"{member.name}: {member.title} (budget {member.budget_minutes:g} min)")
         time.sleep(0.1)
         for job in [job for job in running if job.process is not None and job.process.poll() is not None]:
             running.remove(job)
@@ -167,8 +172,17 @@ def finish(job: Job, log: Log) -> list[str]:
             reason = judge(member, results[member.name], "".join(job.text))
         if reason:
             failed.append(f"{member.name}: {reason}; {job.out}/driver.log")
-    log.line(f"{job.name}: {'FAILED' if failed else 'ok'}, {time.monotonic() - job.began:.0f} s")
+    verdict = f"{job.name}: {'FAILED' if failed else 'ok'}, {time.monotonic() - job.began:.0f} s"
+    log.line(verdict)
+    progress(verdict)
     return failed
+
+
+def progress(text: str) -> None:
+    """A line for ./check, which keeps the rest in a log; $CC_CI_PROGRESS_FD is a descriptor that it left open."""
+    descriptor = os.environ.get("CC_CI_PROGRESS_FD")
+    if descriptor:
+        os.write(int(descriptor), f"   {text}\n".encode())
 
 
 def judge(member: Scenario, failure: str | None, output: str) -> str | None:

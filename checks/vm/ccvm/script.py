@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import RequestedAssertionFailed, ScenarioTimeout
 from .log import Log
-from .machine import Machine
 from .scenario import Scenario
 from .units import retry
+
+if TYPE_CHECKING:
+    from .machine import Machine
 
 CONSOLE_LINES = 40
 
