@@ -3,7 +3,8 @@
 # for each set of requirements and each Python.
 set -eu
 requirements=$(dirname -- "$0")/requirements.txt
-name=python-$({ python3 -c 'import sys; print(sys.version, sys.prefix)' && cat "$requirements"; } | sha256sum | cut -c 1-16)
+key=$({ python3 -c 'import sys; print(sys.version, sys.prefix)' && cat "$requirements"; } | sha256sum)
+name=python-$(echo "$key" | cut -c 1-16)
 mkdir -p "$1"
 exec 9>"$1/$name.lock"
 flock 9

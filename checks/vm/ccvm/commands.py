@@ -121,7 +121,9 @@ class Commands(Units):
         folder.mkdir(parents=True, exist_ok=True)
         with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
             # Python before 3.11.4 has no filters.
-            tar.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+            if hasattr(tarfile, "data_filter"):
+                tar.extraction_filter = tarfile.data_filter
+            tar.extractall(folder)
 
     copy_from_vm = copy_from_machine
 

@@ -51,7 +51,9 @@ def main() -> int:
         shutil.rmtree(folder)
 
 
-def make_machines(chosen: list[scenario.Scenario], options: argparse.Namespace, folder: Path, log: Log) -> list[Machine]:
+def make_machines(
+    chosen: list[scenario.Scenario], options: argparse.Namespace, folder: Path, log: Log
+) -> list[Machine]:
     """The guests of the scenarios, powered off, with fresh disks."""
     packed = payload.make(chosen, options.binaries, folder / "payload.tar")
     image = Image(options.image)

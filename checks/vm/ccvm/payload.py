@@ -35,7 +35,7 @@ class Payload:
 
 
 def build_binaries(build: str) -> Path:
-    """A folder with the binaries: $CC_CI_BIN_DIR for the release, else from cargo. `build` is `release` or a feature."""
+    """A folder with the binaries of `build`: `release` (those in $CC_CI_BIN_DIR, if it is set) or a feature."""
     given = os.environ.get("CC_CI_BIN_DIR")
     if build == "release" and given:
         return Path(given)

@@ -43,7 +43,11 @@ def main() -> int:
     options = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if options.shell:
-        return shell.interact(options.shell / "shell")
+        try:
+            return shell.interact(options.shell / "shell")
+        except (MachineError, OSError) as error:
+            print(f"checks/run --shell {options.shell}: {error}; is that guest still up?", file=sys.stderr)
+            return 1
     try:
         known = scenario.find()
         if options.list:
@@ -108,7 +112,9 @@ def run_jobs(jobs: list[Job], options: argparse.Namespace, log: Log) -> int:
     for build in builds:
         with log.nested(f"binaries: {build}"):
             binaries[build] = payload.build_binaries(build)
-    waiting, running, failed = list(jobs), [], []
+    waiting = list(jobs)
+    running: list[Job] = []
+    failed: list[str] = []
     while waiting or running:
         while waiting and len(running) < min(options.jobs, MOST_JOBS):
             job = waiting.pop(0)
@@ -166,9 +172,8 @@ def finish(job: Job, log: Log) -> list[str]:
     results = json.loads(file.read_text()) if file.exists() else {}
     failed = []
     for member in job.members:
-        if member.name not in results:
-            reason = f"its driver ended with {job.process.returncode} before it"
-        else:
+        reason: str | None = f"its driver ended with {job.process.returncode} before it"
+        if member.name in results:
             reason = judge(member, results[member.name], "".join(job.text))
         if reason:
             failed.append(f"{member.name}: {reason}; {job.out}/driver.log")

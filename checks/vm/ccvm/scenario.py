@@ -6,10 +6,11 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from .machine_ways import CRASH_WAYS
-
+# See Machine.crash.
+CRASH_WAYS = ("quit", "reset", "kill")
 CHECKS = Path(__file__).parent.parent.parent
-KEYS = {"title", "budget_minutes", "timeout_minutes", "memory", "crash", "guest", "nodes", "must_fail", "binaries", "like"}
+NEEDED = {"title", "budget_minutes"}
+KEYS = NEEDED | {"timeout_minutes", "memory", "crash", "guest", "nodes", "must_fail", "binaries", "like"}
 
 
 class BadScenario(Exception):
@@ -54,7 +55,7 @@ def parse(name: str, folder: Path, text: str) -> Scenario:
     unknown = sorted(set(table) - KEYS)
     if unknown:
         raise BadScenario(f"checks/{name}/scenario.toml: unknown keys {unknown}; known are {sorted(KEYS)}")
-    for key in ("title", "budget_minutes"):
+    for key in sorted(NEEDED):
         if key not in table:
             raise BadScenario(f"checks/{name}/scenario.toml: `{key}` is missing")
     crash = tuple(table.get("crash", ["quit"]))
@@ -70,7 +71,7 @@ def parse(name: str, folder: Path, text: str) -> Scenario:
         title=str(table["title"]),
         budget_minutes=budget,
         # The computer may have other things to do.
-        timeout_minutes=float(table.get("timeout_minutes", 4 * budget)),
+        timeout_minutes=float(table.get("timeout_minutes", max(15, 4 * budget))),
         memory=int(table.get("memory", 1024)),
         crash=crash,
         guest=table.get("guest"),
@@ -99,5 +100,6 @@ def groups(chosen: list[Scenario]) -> list[list[Scenario]]:
         first = members[0]
         for other in members[1:]:
             if (other.memory, other.nodes, other.binaries) != (first.memory, first.nodes, first.binaries):
-                raise BadScenario(f"{first.name} and {other.name} share a guest, so memory, nodes and binaries must agree")
+                both = f"{first.name} and {other.name}"
+                raise BadScenario(f"{both} share a guest, so memory, nodes and binaries must agree")
     return sorted(found.values(), key=lambda members: -sum(member.budget_minutes for member in members))

@@ -70,7 +70,9 @@ class Units(ABC):
         """All properties of a unit."""
         status, lines = self.systemctl(f'--no-pager show "{unit}"', user)
         if status != 0:
-            raise RequestedAssertionFailed(f'retrieving systemctl info for unit "{unit}" failed with exit code {status}')
+            raise RequestedAssertionFailed(
+                f'retrieving systemctl info for unit "{unit}" failed with exit code {status}'
+            )
         return properties(lines)
 
     def get_unit_property(self, unit: str, property: str, user: str | None = None) -> str:

@@ -1,5 +1,6 @@
 """What a guest is made of: the cache's key, the payload, QEMU's command line."""
 
+import tarfile
 import tempfile
 import unittest
 from pathlib import Path
@@ -29,8 +30,9 @@ class TheCache(unittest.TestCase):
     def test_another_content_name_mode_or_builder_is_another_image(self) -> None:
         keys = [self.key()]
         for change in (
-            lambda: self.init.write_text("false\n"),
+            lambda: self.init.write_text("TRUE\n"),
             lambda: self.init.chmod(0o755),
+            lambda: self.init.rename(self.recipe / "itin"),
             lambda: (self.recipe / "packages").write_text(""),
             lambda: self.builder.write_text("..."),
         ):
@@ -61,8 +63,6 @@ class ThePayload(unittest.TestCase):
         self.assertNotEqual(first, self.make("reboot").identity)
 
     def test_it_has_the_program_the_units_the_config_and_the_names_of_its_loops(self) -> None:
-        import tarfile
-
         with tarfile.open(self.make("reboot", "driver").file) as tar:
             names = set(tar.getnames())
             loops = tar.extractfile("usr/lib/cc-ci-test/scenarios/reboot/loops")
@@ -81,7 +81,8 @@ class ThePayload(unittest.TestCase):
         self.assertIn("usr/local/bin/cc-ci-test-agent", names)
 
     def test_cargo_says_where_the_programs_are(self) -> None:
-        messages = '{"reason":"a","executable":null}\n{"executable":"/t/release/supervisor"}\n{"executable":"/t/release/b"}\n'
+        built = '{"executable":"/t/release/a"}\n{"executable":"/t/release/b"}\n'
+        messages = '{"reason":"a","executable":null}\n' + built
         self.assertEqual(payload.folder_of_binaries(messages), Path("/t/release"))
         with self.assertRaises(MachineError):
             payload.folder_of_binaries('{"reason":"build-finished"}\n')

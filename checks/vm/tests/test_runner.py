@@ -5,6 +5,7 @@ import tempfile
 import time
 import unittest
 from pathlib import Path
+from typing import Any
 
 from ccvm import script
 from ccvm.errors import RequestedAssertionFailed, ScenarioTimeout
@@ -47,10 +48,11 @@ class Scripts(unittest.TestCase):
             (Path(folder) / "test.py").write_text(text)
             one: Scenario = parse("one", Path(folder), LEAST + f"timeout_minutes = {minutes}")
             printed = io.StringIO()
-            return script.run_script(one, [FakeMachine()], Log(out=printed)), printed.getvalue()  # type: ignore[list-item]
+            machines: list[Any] = [FakeMachine()]
+            return script.run_script(one, machines, Log(out=printed)), printed.getvalue()
 
     def test_a_script_in_which_all_is_so_passes(self) -> None:
-        failure, _ = self.run_text('with subtest("it is so"):\n    t.assertEqual(1, 1)\n    assert machine is machines[0]\n')
+        failure, _ = self.run_text('with subtest("so"):\n    t.assertEqual(1, 1)\n    assert machine is machines[0]\n')
         self.assertIsNone(failure)
 
     def test_a_failure_is_told_with_its_line_its_output_and_the_console(self) -> None:

@@ -44,8 +44,8 @@ class TheShell(unittest.TestCase):
             self.run_it(seconds=0.05)
 
     def test_the_end_of_qemu_is_a_fault(self) -> None:
-        self.guest.close()
-        with self.assertRaises(MachineError):
+        self.guest.shutdown(socket.SHUT_WR)
+        with self.assertRaisesRegex(MachineError, "it ended"):
             self.run_it()
 
     def test_the_greeting_of_the_boot_before_is_not_the_one_after_a_reboot(self) -> None:
