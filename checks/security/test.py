@@ -1,0 +1,93 @@
+# How far the units are locked down, and who may reach what they keep.
+import json
+
+LOOPS = ["adversary", "builder", "orchestrator"]
+SUPERVISOR = "cc-ci-orchestrator.service"
+
+
+def loops():
+    found = json.loads(machine.succeed("supervisor status --json"))["loops"]
+    return {loop["name"]: loop for loop in found}
+
+
+def wait_until_all_up():
+    """Waits until every loop has an agent and nothing is said against it; the loops."""
+    up = '[.loops[] | select(.state == "up" and .pid != null and .holds == [])] | length == 3'
+    machine.wait_until_succeeds(f"supervisor status --json | jq -e '{up}'", timeout=300)
+    return loops()
+
+
+def processes(all_loops, but=()):
+    """What must not change: agents, their starts and their tmux servers."""
+    return {
+        name: (loop["pid"], loop["epoch"], loop["server_pid"]) for name, loop in all_loops.items() if name not in but
+    }
+# The most that `systemd-analyze security` may say, times ten; of units that are not installed nothing is known.
+EXPOSURE = {SUPERVISOR: 30, "cc-ci-tailscaled.service": 25, "cc-ci-secrets.service": 30}
+
+
+def kinds(paths):
+    """What each path is, with its mode, owner and group."""
+    told = machine.succeed(f"stat -c '%n	%F %a %U:%G' {' '.join(paths)}")
+    return dict(line.split("\t") for line in told.splitlines())
+
+
+machine.start()
+machine.wait_until_succeeds(f"systemctl is-active {SUPERVISOR}", timeout=300)
+all_loops = wait_until_all_up()
+
+with subtest("units are exposed no more than they must be"):
+    checked = []
+    for unit, most in EXPOSURE.items():
+        if machine.execute(f"systemctl cat {unit} >/dev/null 2>&1")[0] == 0:
+            machine.log(machine.succeed(f"systemd-analyze security --no-pager {unit} | tail -n 1").strip())
+            machine.succeed(f"systemd-analyze security --no-pager --threshold={most} {unit}")
+            checked.append(unit)
+    assert SUPERVISOR in checked
+    # The twin: a limit that it does not keep.
+    machine.fail(f"systemd-analyze security --no-pager --threshold=1 {SUPERVISOR}")
+
+with subtest("no process of them has a way to root"):
+    main = int(machine.get_unit_property(SUPERVISOR, "MainPID"))
+    pids = [main] + [loop[key] for loop in all_loops.values() for key in ("pid", "server_pid")]
+    told = machine.succeed("grep -H '' " + " ".join(f"/proc/{pid}/status" for pid in pids))
+    for pid in pids:
+        lines = [line.split(":", 2)[1:] for line in told.splitlines() if line.startswith(f"/proc/{pid}/")]
+        facts = {key: value.split() for key, value in lines}
+        assert facts["NoNewPrivs"] == ["1"], (pid, facts)
+        assert set(facts["Uid"]) != {"0"} and len(set(facts["Uid"])) == 1, (pid, facts)
+        for capabilities in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+            assert int(facts[capabilities][0], 16) == 0, (pid, facts)
+
+with subtest("files, sockets and folders belong to the user, and are closed to others"):
+    expected = {
+        "/run/cc-ci-orchestrator": "directory 750 agent:agent",
+        "/run/cc-ci-orchestrator/control.sock": "socket 660 agent:agent",
+        "/var/lib/cc-ci-orchestrator": "directory 750 agent:agent",
+        "/srv/cc-ci/.cc-ci-logs/.phase-idx": "regular file 640 agent:agent",
+    }
+    for name in LOOPS:
+        session = f"/run/cc-ci-orchestrator/session/{name}"
+        expected[session] = "directory 750 agent:agent"
+        expected[f"{session}/launch.json"] = "regular file 600 agent:agent"
+    found = kinds(expected)
+    assert found == expected, found
+    # tmux marks its socket as executable while somebody is attached.
+    found = kinds(f"/run/cc-ci-orchestrator/session/{name}/tmux.sock" for name in LOOPS)
+    assert set(found.values()) <= {"socket 660 agent:agent", "socket 770 agent:agent"}, found
+    # Whatever else they made.
+    stray = machine.succeed(
+        "find /run/cc-ci-orchestrator /var/lib/cc-ci-orchestrator ! -type l '(' ! -user agent -o -perm /007 ')' -ls"
+    )
+    assert stray == "", stray
+
+with subtest("another user reaches none of it"):
+    as_nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups --"
+    machine.succeed(f"{as_nobody} true")
+    machine.fail(
+        f"{as_nobody} ls /run/cc-ci-orchestrator 2>&1",
+        f"{as_nobody} ls /var/lib/cc-ci-orchestrator 2>&1",
+        f"{as_nobody} tmux -S /run/cc-ci-orchestrator/session/builder/tmux.sock list-sessions 2>&1",
+        f"{as_nobody} supervisor stop builder 2>&1",
+    )
+    assert processes(loops()) == processes(all_loops)
