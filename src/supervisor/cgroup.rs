@@ -79,12 +79,9 @@ impl Unit {
         Group { dir: self.dir.join(AGENT) }
     }
 
-    /// Whether a process is in the unit; one that is gone is not.
-    ///
-    /// # Errors
-    /// When `/proc` cannot be read.
-    pub fn has(&self, pid: i32) -> io::Result<bool> {
-        Ok(path_of(pid)?.is_some_and(|path| is_below(&path, &self.path)))
+    /// Whether what is at this path, as [`path_of`] has it, is in the unit.
+    pub fn has(&self, path: &str) -> bool {
+        is_below(path, &self.path)
     }
 
     /// Whether a process is in the agent's cgroup; one that is gone is not.
@@ -323,7 +320,10 @@ fn members(dir: &Path, found: &mut BTreeSet<ProcId>) -> io::Result<()> {
 }
 
 /// The path of a process's cgroup v2; `None` when it is gone, or its cgroup is.
-fn path_of(pid: i32) -> io::Result<Option<String>> {
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn path_of(pid: i32) -> io::Result<Option<String>> {
     let file = format!("/proc/{pid}/cgroup");
     match std::fs::read_to_string(&file) {
         Ok(text) => Ok(v2_path(&text).map(str::to_owned)),

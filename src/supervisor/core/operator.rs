@@ -78,8 +78,16 @@ impl Draft<'_> {
 
     fn start_request(&mut self, request: RequestId, caller: &Caller, which: &Which) {
         let Some(names) = self.which(request, which) else { return };
-        if *which == Which::All {
-            self.w.global.drain = None;
+        match which {
+            Which::All => self.w.global.drain = None,
+            // It would be held again as soon as it is at a safe point, and who asked would believe that it runs.
+            Which::Loops(_) if self.w.global.drain.is_some() => {
+                let message = "start: a drain is under way, which would hold it again; end the drain with `supervisor start \
+                               --all`, or wait until it is over";
+                self.refuse(request, Refusal::NotNow, message);
+                return;
+            }
+            Which::Loops(_) => {}
         }
         for name in &names {
             self.wish_run(name, caller, "operator-start");

@@ -181,6 +181,8 @@ impl Draft<'_> {
             turns: Turns::Untold,
             session: session.clone(),
             told: None,
+            transcript: None,
+            turn_began: None,
             children_oom_killed: 0,
         });
         let pipe = l.pipe;

@@ -13,11 +13,10 @@ impl Daemon {
         if let Some(name) = self.unit_with(pid) {
             return Caller::Inside { name: name.clone(), epoch: *epoch };
         }
-        for (name, (server, _)) in &self.servers {
-            // A caller that is gone already has no parents to look at; what it says of itself must do then.
-            if tree::is_descendant(pid, server.pid).unwrap_or(false) {
-                return Caller::Inside { name: name.clone(), epoch: *epoch };
-            }
+        // A caller that is gone already has no parents to look at; what it says of itself must do then.
+        let above = tree::ancestors(pid).unwrap_or_default();
+        if let Some((name, _)) = self.servers.iter().find(|(_, (server, _))| above.contains(&server.pid)) {
+            return Caller::Inside { name: name.clone(), epoch: *epoch };
         }
         match from {
             // It says that it is inside and is gone: it gets the lesser rights of that.

@@ -65,8 +65,12 @@ impl Daemon {
 
     /// The loop whose unit a process is in.
     pub(super) fn unit_with(&self, pid: i32) -> Option<&LoopName> {
+        if self.units.is_empty() {
+            return None;
+        }
         // One that is gone is in none.
-        self.units.iter().find(|(_, found)| found.unit.has(pid).unwrap_or(false)).map(|(name, _)| name)
+        let path = cgroup::path_of(pid).ok().flatten()?;
+        self.units.iter().find(|(_, found)| found.unit.has(&path)).map(|(name, _)| name)
     }
 
     /// One round of killing what is in the agent's cgroup.

@@ -35,6 +35,20 @@ fn loops_at_a_safe_point_are_held_there_until_a_start_of_all() {
 }
 
 #[test]
+fn a_start_of_one_loop_waits_for_the_end_of_the_drain() {
+    let mut m = quiet_pair();
+    m.signal("adversary", Signal::PromptAccepted);
+    drain(&mut m, 60);
+    let start = || Request::Start { which: Which::Loops(vec![name("builder")]) };
+    let (kind, message) = refused(m.order(start()));
+    assert!(kind == Refusal::NotNow && message.contains("`supervisor start --all`"), "{message}");
+    assert_eq!(m.hold("builder"), Some(HoldKind::Drained));
+    m.run(2 * MINUTE);
+    done(m.order(start()));
+    assert_eq!((m.stage("builder"), m.hold("builder")), (StageKind::Up, None));
+}
+
+#[test]
 fn a_drain_waits_for_the_turns_end_and_a_clean_clone() {
     let mut m = quiet_pair();
     m.signal("adversary", Signal::PromptAccepted);

@@ -5,7 +5,7 @@ use super::place::{Hosts, Mood, Pane, Proc, Server, Storage};
 use crate::supervisor::agents::{Session, Signal};
 use crate::supervisor::control::protocol::Request;
 use crate::supervisor::core::action::{Action, How, Start};
-use crate::supervisor::core::event::{Caller, Event, HostFacts, NotStarted};
+use crate::supervisor::core::event::{Caller, Event, HostFacts, NotStarted, Source};
 use crate::supervisor::core::stage::Force;
 use crate::supervisor::core::world::{DeathCause, RequestId, World};
 use crate::supervisor::names::LoopName;
@@ -25,6 +25,10 @@ impl Machine {
             Action::ProbeHost(name, how) => self.probe(&name, how),
             Action::SpawnHost(name) => self.spawn_host(&name),
             Action::KillHost(name, server) => {
+                let place = self.places.get(&name).and_then(|place| place.server.as_ref());
+                if place.is_some_and(|s| s.id == server && s.asleep) {
+                    return;
+                }
                 if let Some(place) = self.places.get_mut(&name) {
                     if place.server.as_ref().is_some_and(|s| s.id == server) {
                         place.server_dies();
@@ -81,6 +85,15 @@ impl Machine {
             Action::LookAtTranscript { name, epoch, .. } => {
                 let size = self.rng.bool().then_some(self.now.boot);
                 self.later(0, Event::TranscriptSeen { name, epoch, size });
+            }
+            Action::ReadRecords { name, epoch, since, .. } => {
+                let found = self.outside.records.get(&name).filter(|(at, _)| *at > since);
+                let signals = found.map(|(_, signal)| signal.clone()).into_iter().collect();
+                self.later(0, Event::EvidenceRead { name, epoch, source: Source::Records, signals });
+            }
+            Action::ReadScreen { name, epoch } => {
+                let signals = self.outside.screens.get(&name).cloned().into_iter().collect();
+                self.later(0, Event::EvidenceRead { name, epoch, source: Source::Screen, signals });
             }
             Action::Sample(name, epoch) => {
                 let Some(place) = self.places.get_mut(&name) else { return };
@@ -225,7 +238,7 @@ impl Machine {
         if place.server.as_ref().is_none_or(|s| s.hung) {
             place.server_dies();
             let pane = Pane { placeholder, piped: true, ..Pane::default() };
-            place.server = Some(Server { id, hung: false, pane: Some(pane) });
+            place.server = Some(Server { id, hung: false, asleep: false, pane: Some(pane) });
         }
         self.probe(name, How::Ask);
     }
