@@ -105,8 +105,13 @@ fn done(cli: Cli) -> anyhow::Result<()> {
     let Cli { config, command } = cli;
     match command {
         Command::Run => {
-            crate::supervisor::cli::log_to_stderr();
-            serve::run(load(config)?)
+            let config = load(config)?;
+            // A log that nobody reads must not stop the relays, so its lines go through a thread; the last ones come
+            // before the error.
+            let log = crate::supervisor::cli::log_as_daemon();
+            let done = serve::run(config);
+            drop(log);
+            done
         }
         Command::Connect(args) => connect::run(args),
         Command::Check(args) => check::run(&load(config)?, &args),

@@ -143,10 +143,18 @@ impl Drop for Log {
 /// Sends what the library logs to stderr, with times unless the journal adds them. The daemon's lines go through a
 /// thread: a stderr that nobody reads must not stop it.
 pub fn log_to_stderr(cli: &Cli) -> Log {
+    if cli.is_daemon() { log_as_daemon() } else { log_through(None) }
+}
+
+/// The same for a daemon of another program.
+pub fn log_as_daemon() -> Log {
+    // Without a thread it is as it is for every other program.
+    log_through(Outlet::new(std::io::stderr()).ok())
+}
+
+fn log_through(outlet: Option<Outlet>) -> Log {
     let to = tracing_subscriber::fmt().with_target(false).with_max_level(tracing::Level::INFO);
     let to = to.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
-    // Without a thread it is as it is for every other program.
-    let outlet = if cli.is_daemon() { Outlet::new(std::io::stderr()).ok() } else { None };
     let writer = match outlet.clone() {
         Some(outlet) => BoxMakeWriter::new(move || outlet.clone()),
         None => BoxMakeWriter::new(std::io::stderr),
