@@ -173,7 +173,7 @@ fn probes_that_fail_restart_the_daemon_and_only_when_all_of_them_do() {
     let good = echo();
     let probes = |mute: u16, good: u16| {
         format!(
-            "probe_every = \"100ms\"\nprobe_timeout = \"100ms\"\nprobes.mute = {{ target = \"127.0.0.1:{mute}\", first_byte \
+            "probe_every = \"100ms\"\nprobe_timeout = \"3s\"\nprobes.mute = {{ target = \"127.0.0.1:{mute}\", first_byte \
              = true }}\nprobes.good = {{ target = \"127.0.0.1:{good}\" }}\n"
         )
     };

@@ -106,8 +106,13 @@ fn done(cli: Cli) -> anyhow::Result<()> {
     let Cli { config, command } = cli;
     match command {
         Command::Run => {
-            let _log = log::to_stderr(log::Through::Thread);
-            serve::run(load(config)?)
+            let config = load(config)?;
+            // A log that nobody reads must not stop the relays, so its lines go through a thread; the last ones come
+            // before the error.
+            let log = log::to_stderr(log::Through::Thread);
+            let done = serve::run(config);
+            drop(log);
+            done
         }
         Command::Connect(args) => connect::run(args),
         Command::Check(args) => check::run(&load(config)?, &args),
