@@ -2,10 +2,12 @@
 //! that the daemon leaves for it.
 
 use super::agents::Seed;
+use super::cgroup::Unit;
 use super::env_file;
 use super::environment::{self, Variables};
 use super::names::LoopName;
 use super::seeds;
+use crate::support::process;
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::io;
@@ -93,6 +95,17 @@ pub enum LaunchError {
         path: PathBuf,
         /// Where and why.
         cause: env_file::BadLine,
+    },
+    /// It would run outside of the cgroup by which it is limited and ended.
+    #[error(
+        "start agent of `{name}`: join its own cgroup: {cause}; the supervisor clears it away and tries again, or \
+         `systemctl restart cc-ci-session@{name}.service` makes it anew"
+    )]
+    Cgroup {
+        /// Whose.
+        name: LoopName,
+        /// Why not.
+        cause: io::Error,
     },
     /// There is no program in the spec.
     #[error("start agent of `{0}`: its launch spec names no program; set `command` in `[loops.{0}]`")]
@@ -202,6 +215,7 @@ pub fn run(name: &LoopName, epoch: u64, spec: &Path) -> Result<Infallible, Launc
         // It runs as well without; only the choice of whom to kill is worse.
         eprintln!("supervisor: set oom_score_adj of `{name}` to {OOM_SCORE_ADJ}: {e}; it is started all the same");
     }
+    join_cgroup(name)?;
     let environment = launch.environment(environment::allowed(std::env::vars_os()))?;
     std::env::set_current_dir(&launch.workdir).map_err(|cause| LaunchError::Path {
         doing: "enter workdir",
@@ -221,6 +235,16 @@ pub fn run(name: &LoopName, epoch: u64, spec: &Path) -> Result<Infallible, Launc
     // Test: an_agent_gets_default_signals_and_nothing_beyond_the_allow_list.
     let cause = command.exec();
     Err(LaunchError::Exec { program: program.clone(), workdir: launch.workdir.clone(), cause })
+}
+
+/// Into the agent's own cgroup, where its session's unit has one for it.
+fn join_cgroup(name: &LoopName) -> Result<(), LaunchError> {
+    let failed = |cause| LaunchError::Cgroup { name: name.clone(), cause };
+    let Some(unit) = Unit::of_server(process::own_pid()).map_err(failed)? else { return Ok(()) };
+    for e in unit.join().map_err(failed)? {
+        eprintln!("supervisor: memory limit of `{name}`: {e}; it is started all the same, with the limit of its unit");
+    }
+    Ok(())
 }
 
 #[cfg(test)]

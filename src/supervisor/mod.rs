@@ -1,6 +1,7 @@
 //! The supervisor: keeps every loop's agent running, or says why it is not.
 
 pub mod agents;
+pub mod cgroup;
 pub mod cli;
 pub mod config;
 pub mod control;

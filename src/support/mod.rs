@@ -2,7 +2,9 @@
 
 pub mod child;
 pub mod clock;
+pub mod config;
 pub mod durable;
+pub mod notify;
 pub mod private_file;
 pub mod process;
 pub mod units;

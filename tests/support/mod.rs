@@ -7,6 +7,7 @@
 pub mod evidence;
 pub mod reaper;
 pub mod script;
+pub mod unit;
 
 use cc_ci::supervisor::control::protocol::{Call, Request, Response, Which};
 use cc_ci::supervisor::core::view::{LoopView, StatusView};

@@ -64,3 +64,11 @@ pub fn all(dir: &Path) -> BTreeSet<ProcId> {
     }
     found
 }
+
+/// Removes a cgroup once the killed are gone from it.
+pub fn until_removed(dir: &Path) {
+    let begun = Instant::now();
+    while dir.exists() && std::fs::remove_dir(dir).is_err() && begun.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -10,9 +10,9 @@ mod loops;
 pub mod placeholders;
 pub mod programs;
 mod read;
-pub mod report;
-mod walk;
 
+pub use crate::support::config::report;
+use crate::support::config::walk;
 pub use check::LARGEST_PROMPT;
 pub use file::{NotFound, find, read_file, read_text};
 pub use read::{ConfigErrors, Loaded, read, read_with};

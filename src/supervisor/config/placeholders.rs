@@ -74,6 +74,11 @@ pub struct Placeholder<'t> {
     pub at: Range<usize>,
 }
 
+/// Whether a text has a placeholder that is filled in.
+pub fn any(text: &str) -> bool {
+    scan(text).iter().any(|p| NAMES.contains(&p.name))
+}
+
 /// All placeholders of a text, in order.
 pub fn scan(text: &str) -> Vec<Placeholder<'_>> {
     let mut found = Vec::new();

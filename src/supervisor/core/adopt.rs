@@ -6,6 +6,7 @@ use super::event::HostFacts;
 use super::stage::Stage;
 use super::world::{AgentRecord, Life, LoopRecord, NextSession, Turn, Turns};
 use crate::supervisor::agents::{Prompt, Session};
+use crate::supervisor::config::HostKind;
 use crate::supervisor::names::LoopName;
 use serde_json::json;
 
@@ -91,6 +92,7 @@ impl Draft<'_> {
             turns: Turns::Untold,
             session: Session::Fresh { uuid: l.record.session.clone().unwrap_or_default(), prompt: Prompt::Kickoff },
             told: None,
+            children_oom_killed: 0,
         });
         agent.process = Some(process);
         let told = agent.told.take();
@@ -196,13 +198,15 @@ impl Draft<'_> {
         ended.server = None;
         ended.session = ended.agent.take().map(|agent| session_uuid(&agent.session)).or(ended.session);
         self.push(Action::SaveLoop(name.clone(), Box::new(ended)));
-        self.journal(
-            Some(name),
-            "retire",
-            "the config no longer names this loop; its session is ended",
-            json!({ "server": record.server.map(|s| s.pid), "epoch": record.epoch }),
-            None,
-        );
+        let (why, next) = match self.w.config.host {
+            HostKind::Direct => ("the config no longer names this loop; its session is ended", None),
+            HostKind::Systemd => {
+                let next = format!("`systemctl disable --now cc-ci-session@{name}.service` ends its tmux server");
+                ("the config no longer names this loop; its agent is ended", Some(next))
+            }
+        };
+        let evidence = json!({ "server": record.server.map(|s| s.pid), "epoch": record.epoch });
+        self.journal(Some(name), "retire", why, evidence, next);
         self.push(Action::RetireHost(name.clone(), record.server.filter(|_| same_boot)));
     }
 

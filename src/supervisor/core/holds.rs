@@ -184,6 +184,12 @@ pub(super) fn passing(world: &World, name: &LoopName, l: &Loop, config: &LoopCon
             l.host.absent_since,
             Ends::Operator { command: host_remedy(world.config.host, name) },
         ),
+        HostStatus::Coming { .. } if l.host.absent_since.is_some_and(|s| now.since(s) >= ABSENT_SAID) => add(
+            HoldKind::NoSessionHost,
+            "no session host: it does not come up".into(),
+            l.host.absent_since,
+            Ends::Operator { command: host_remedy(world.config.host, name) },
+        ),
         _ => add(
             HoldKind::SessionHostComing,
             "its tmux server is coming up".into(),

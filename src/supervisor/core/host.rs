@@ -97,6 +97,8 @@ impl Draft<'_> {
         let now = self.now;
         let Some(l) = self.get_mut(name) else { return };
         let stage = l.stage.kind();
+        // systemd makes the servers: that one is still not there is no news.
+        let waited = matches!(l.host.status, HostStatus::Absent { .. } | HostStatus::Coming { .. });
         let proved = match l.host.status {
             HostStatus::Ready { since, .. } => now.since(since) >= PROVED,
             HostStatus::Probing => true,
@@ -111,13 +113,15 @@ impl Draft<'_> {
         l.host.status = HostStatus::Absent { next: now.plus(delay).boot, why: why.to_owned() };
         l.host.absent_since.get_or_insert(now);
         let server = l.record.server.take();
-        if !first && self.w.mode == Mode::Running {
+        let by_systemd = self.w.config.host == HostKind::Systemd;
+        if !first && self.w.mode == Mode::Running && !(by_systemd && waited) {
             self.journal(
                 Some(name),
                 "session-host-lost",
                 "its tmux server is gone; that is no crash of the agent",
                 json!({ "evidence": why, "server": server.map(|s| s.pid) }),
                 Some(match delay.is_zero() {
+                    _ if by_systemd => "systemd starts it again, and the agent follows".to_owned(),
                     true => "a new one is made at once".to_owned(),
                     false => format!("a new one is made after {}", short_duration(delay)),
                 }),
@@ -293,7 +297,7 @@ impl Pipe {
 /// The command that mends a missing session host.
 pub fn host_remedy(host: HostKind, name: &LoopName) -> String {
     match host {
-        HostKind::Systemd => format!("systemctl restart cc-ci-session@{name}.service"),
+        HostKind::Systemd => format!("systemctl start cc-ci-session@{name}.service"),
         HostKind::Direct => format!("see `supervisor doctor` and the end of logs/{name}.host.log in the state dir"),
     }
 }

@@ -275,6 +275,10 @@ impl Draft<'_> {
             l.life.stall = Stall::None;
         }
         if children_oom_killed > 0 {
+            if let Some(agent) = &mut l.record.agent {
+                // Saved with it: the next supervisor must not take these for the agent's own death.
+                agent.children_oom_killed = agent.children_oom_killed.saturating_add(children_oom_killed);
+            }
             let summary = format!("{name}: the kernel killed {children_oom_killed} of its children for memory");
             self.journal(Some(name), "child-oom", &summary, json!({ "children": children_oom_killed }), None);
             self.notify("oom", Some(name), summary, "the agent lives and is left alone".to_owned());

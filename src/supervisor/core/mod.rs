@@ -20,6 +20,7 @@ pub mod record;
 mod signals;
 pub mod stage;
 mod start;
+pub mod summary;
 mod talk;
 pub mod view;
 pub mod world;

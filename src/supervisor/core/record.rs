@@ -116,6 +116,9 @@ pub struct AgentRecord {
     /// Whether it was told to end, and why.
     #[serde(default)]
     pub told: Option<StopWhy>,
+    /// How many of its children the kernel killed for memory, as far as was said.
+    #[serde(default)]
+    pub children_oom_killed: u64,
 }
 
 /// What an agent last told of its turns, as far as the next supervisor must know it.

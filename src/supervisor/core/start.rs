@@ -181,6 +181,7 @@ impl Draft<'_> {
             turns: Turns::Untold,
             session: session.clone(),
             told: None,
+            children_oom_killed: 0,
         });
         let pipe = l.pipe;
         l.look_again = None;

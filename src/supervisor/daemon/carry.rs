@@ -167,10 +167,6 @@ impl Daemon {
     /// Ends a session for good. The one place that waits: the supervisor is ending or has just begun, and every loop
     /// that it looks after is not yet or no longer running.
     fn retire_host(&mut self, name: &LoopName, recorded: Option<ProcId>) {
-        if self.config.host == HostKind::Systemd {
-            // systemd's to end.
-            return;
-        }
         // One that was made and has not answered yet is known as our child only.
         let child = self.children.get(name).and_then(|(child, _)| ProcId::of(process::pid_of(child)).ok().flatten());
         let server = self.servers.get(name).map(|(server, _)| *server).or(child).or(recorded);
@@ -180,6 +176,10 @@ impl Daemon {
             self.signal_server(name, server, Signal::CONT);
             // While it lives it is the subreaper: what was double-forked without the marker is found below it only.
             kill_all(name, &set);
+            if self.config.host == HostKind::Systemd {
+                // systemd's to end; it would only start it again.
+                return;
+            }
             self.signal_server(name, server, Signal::TERM);
             if !gone_within(server, RETIRE) {
                 tracing::warn!("{name}: its tmux server {} did not end and is killed", server.pid);
@@ -197,6 +197,7 @@ impl Daemon {
 
     /// The last thing.
     pub(super) fn end(&mut self) {
+        self.tell_stopping();
         self.save_dirty();
         if let Err(e) = self.journal.flush(Now::read()) {
             tracing::error!("{e}");

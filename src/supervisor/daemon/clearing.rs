@@ -2,12 +2,15 @@
 
 use super::Daemon;
 use super::tasks::Retry;
+use crate::supervisor::cgroup::Present;
 use crate::supervisor::control;
 use crate::supervisor::core::event::Event;
 use crate::supervisor::core::world::Said;
 use crate::supervisor::leftovers::Leftovers;
 use crate::supervisor::names::LoopName;
 use crate::support::process::ProcId;
+use std::collections::BTreeSet;
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -18,6 +21,8 @@ const STUCK_MS: u64 = 1_000;
 /// After so many rounds (5 s at least) what is left does not end although it was killed: it sleeps in the kernel, or
 /// forks faster than it dies.
 const MANY_ROUNDS: u32 = 100;
+/// The same for a cgroup, which tells when it changes: so many changes or seconds.
+const MANY_ROUNDS_IN_UNIT: u32 = 5;
 /// Rounds in one go: a program that forks without end is met again from the event loop.
 const FREEZE_ROUNDS: usize = 20;
 
@@ -27,9 +32,19 @@ pub(super) struct Clearing {
     agent: Option<ProcId>,
     /// Readable as those that were killed end.
     pub(super) pidfds: Vec<OwnedFd>,
-    killed: std::collections::BTreeSet<ProcId>,
+    /// Tells when the agent's cgroup is empty.
+    pub(super) events: Option<File>,
+    killed: BTreeSet<ProcId>,
     rounds: u32,
     said: Said,
+}
+
+/// A round in a unit's cgroup.
+pub(super) enum Round {
+    /// There is none, or nobody in it.
+    Empty,
+    /// These were told to die; the file tells of what came of it.
+    Killed { found: BTreeSet<ProcId>, events: File },
 }
 
 impl Daemon {
@@ -38,16 +53,26 @@ impl Daemon {
     }
 
     pub(super) fn clear(&mut self, name: &LoopName, agent: Option<ProcId>) {
-        let clearing = Clearing { agent, pidfds: Vec::new(), killed: Default::default(), rounds: 0, said: Said::No };
+        let (pidfds, killed) = Default::default();
+        let clearing = Clearing { agent, pidfds, events: None, killed, rounds: 0, said: Said::No };
         self.clearing.insert(name.clone(), clearing);
         self.clear_round(name);
     }
 
     /// One round. Over when a round finds nothing.
     pub(super) fn clear_round(&mut self, name: &LoopName) {
+        if !self.clearing.contains_key(name) {
+            return;
+        }
+        // What is in the agent's cgroup first: the rest is what never came to be in it.
+        match self.kill_in_unit(name) {
+            Round::Empty => {}
+            Round::Killed { found, events } => return self.killed_in_unit(name, found, events),
+        }
         let socket = self.control_socket();
         let server = self.servers.get(name).map(|(server, _)| *server);
         let Some(clearing) = self.clearing.get_mut(name) else { return };
+        clearing.events = None;
         self.retries.retain(|(_, r)| !matches!(r, Retry::Clear { name: n } if n == name));
         let set = Leftovers { name, control_socket: &socket, server, agent: clearing.agent };
         let round = match set.kill_round() {
@@ -92,10 +117,31 @@ impl Daemon {
         self.retry(wait, Retry::Clear { name: name.clone() });
     }
 
-    /// Stops a loop's processes in place. Its tmux server is stopped too: it would let the agent go on.
+    /// Its cgroup tells when it is empty; else it is killed again now and then.
+    fn killed_in_unit(&mut self, name: &LoopName, found: BTreeSet<ProcId>, events: File) {
+        self.retries.retain(|(_, r)| !matches!(r, Retry::Clear { name: n } if n == name));
+        let Some(clearing) = self.clearing.get_mut(name) else { return };
+        clearing.events = Some(events);
+        clearing.killed.extend(found.iter().copied());
+        clearing.rounds = clearing.rounds.saturating_add(1);
+        if clearing.rounds > MANY_ROUNDS_IN_UNIT && clearing.said == Said::No {
+            clearing.said = Said::Yes;
+            self.clear_is_stuck(name, found.into_iter());
+        }
+        self.retry(STUCK_MS, Retry::Clear { name: name.clone() });
+    }
+
+    pub(super) fn freeze_again(&mut self, name: &LoopName) {
+        self.retry(ROUND_MS, Retry::Freeze { name: name.clone() });
+    }
+
+    /// Stops a loop's processes in place. Without a cgroup its tmux server is stopped too: it would let the agent go on.
     pub(super) fn freeze(&mut self, name: &LoopName) {
         if self.world.global.frozen.is_none() {
             // Thawed while a round was waiting.
+            return;
+        }
+        if self.freeze_unit(name) == Present::Yes {
             return;
         }
         let socket = self.control_socket();
@@ -123,6 +169,9 @@ impl Daemon {
 
     pub(super) fn thaw(&mut self, name: &LoopName) {
         self.retries.retain(|(_, r)| !matches!(r, Retry::Freeze { name: n } if n == name));
+        if self.thaw_unit(name) == Present::Yes && !self.server_is_stopped(name) {
+            return;
+        }
         let socket = self.control_socket();
         let server = self.servers.get(name).map(|(server, _)| *server);
         let agent = self.agents.get(name).map(|(_, agent, _)| *agent);

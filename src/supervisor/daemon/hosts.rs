@@ -1,6 +1,7 @@
 //! Session hosts: made, found, watched, killed; and the pidfds of agents and log pipes.
 
 use super::Daemon;
+use super::looks::is_missing;
 use super::tasks::{Purpose, Retry};
 use crate::supervisor::config::HostKind;
 use crate::supervisor::core::action::How;
@@ -141,12 +142,21 @@ impl Daemon {
             return;
         }
         let death = match (pane.status, pane.signal) {
-            (_, Some(signal)) => Some(DeathCause::Killed { signal }),
+            (_, Some(signal)) => Some(self.found_dead(&name, server, pane.epoch, DeathCause::Killed { signal })),
             (Some(status), None) => Some(DeathCause::Exited { status }),
             (None, None) => None,
         };
         let piped = pane.pipe == tmux::Pipe::Open;
         self.host_is_up(&name, HostFacts { server, agent: running, epoch: pane.epoch, death, piped });
+    }
+
+    /// It died while no supervisor ran.
+    fn found_dead(&mut self, name: &LoopName, server: ProcId, epoch: Option<u64>, cause: DeathCause) -> DeathCause {
+        self.watch_server(name, server);
+        match epoch {
+            Some(epoch) => self.killed_by_whom(name, epoch, cause),
+            None => cause,
+        }
     }
 
     fn host_is_up(&mut self, name: &LoopName, facts: HostFacts) {
@@ -213,7 +223,10 @@ impl Daemon {
     /// Makes a session host; systemd makes its own, and the socket watch tells when it is there.
     pub(super) fn spawn_host(&mut self, name: &LoopName) {
         if self.config.host == HostKind::Systemd {
-            self.probe(name, COMING_TRIES);
+            // A socket that is not there yet is told by the watch.
+            if !is_missing(&self.socket(name)) {
+                self.probe(name, 0);
+            }
             return;
         }
         if let Some((child, pidfd)) = self.children.remove(name) {
@@ -276,7 +289,10 @@ impl Daemon {
             return;
         }
         match process::open_pidfd(server) {
-            Ok(Some(pidfd)) => drop(self.servers.insert(name.clone(), (server, pidfd))),
+            Ok(Some(pidfd)) => {
+                self.servers.insert(name.clone(), (server, pidfd));
+                self.find_unit(name, server);
+            }
             Ok(None) => self.retry(0, Retry::Probe { name: name.clone(), tries: 0 }),
             Err(e) => {
                 tracing::error!("{name}: watching its tmux server {}: {e}; tried again", server.pid);
@@ -408,7 +424,7 @@ impl Daemon {
         let piped = pane.pipe == tmux::Pipe::Open;
         let cause = match (pane.status, pane.signal) {
             _ if pane.epoch != Some(epoch) => DeathCause::Unknown,
-            (_, Some(signal)) => DeathCause::Killed { signal },
+            (_, Some(signal)) => self.killed_by_whom(&name, epoch, DeathCause::Killed { signal }),
             (Some(status), None) => DeathCause::Exited { status },
             (None, None) if Now::read().boot < since + DEATH_PATIENCE_MS => {
                 // tmux 3.3a misses the signal of one death in ten (tried, also with nothing of ours around it) and

@@ -81,8 +81,12 @@ impl Daemon {
             Some(now.boot.saturating_sub(u64::try_from(ago).unwrap_or(0)))
         });
         let wanted = self.config.loops.get(name).is_some_and(|c| c.restart_above.is_some());
-        let memory = if wanted { self.memory_of(name) } else { None };
-        Event::Sampled { name: name.clone(), epoch, output_at, memory, children_oom_killed: 0 }
+        let memory = match self.memory_in_unit(name) {
+            None if wanted => self.memory_of(name),
+            found => found,
+        };
+        let children_oom_killed = self.children_killed(name);
+        Event::Sampled { name: name.clone(), epoch, output_at, memory, children_oom_killed }
     }
 
     /// Output is no event, so it is looked for before somebody is told of the last sign of life.

@@ -10,10 +10,12 @@ mod clients;
 mod hosts;
 mod launching;
 mod looks;
+mod manager;
 mod poll;
 mod saving;
 mod startup;
 mod tasks;
+mod units;
 
 use super::config::Config;
 use super::control::server::{ConnectionId, Server};
@@ -100,6 +102,10 @@ struct Daemon {
     servers: BTreeMap<LoopName, (ProcId, OwnedFd)>,
     /// Those of them that this supervisor made, to be reaped.
     children: BTreeMap<LoopName, (Child, OwnedFd)>,
+    /// The cgroups of session units.
+    units: BTreeMap<LoopName, units::SessionUnit>,
+    /// The service manager, if it waits to be told.
+    told: Option<manager::Told>,
     /// The log pipes of living panes.
     pipes: BTreeMap<LoopName, (ProcId, OwnedFd)>,
     clearing: BTreeMap<LoopName, Clearing>,

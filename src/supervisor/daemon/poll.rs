@@ -26,12 +26,17 @@ enum Token {
     Child(LoopName),
     Pipe(LoopName),
     Clear(LoopName),
+    Memory(LoopName),
 }
 
 impl Daemon {
     /// Deals with the events at hand, waits for the next, and takes it in.
     pub(super) fn turn(&mut self) -> anyhow::Result<Turn> {
+        let decided = !self.queue.is_empty();
         self.settle();
+        if decided {
+            self.tell_manager();
+        }
         if self.ending == Ending::Yes {
             return Ok(Turn::Over);
         }
@@ -78,9 +83,18 @@ impl Daemon {
         }
         for (name, clearing) in &self.clearing {
             // The first is enough: the next round looks at all.
-            if let Some(fd) = clearing.pidfds.first() {
+            if let Some(events) = &clearing.events {
+                tokens.push(Token::Clear(name.clone()));
+                fds.push(PollFd::new(events, PollFlags::PRI));
+            } else if let Some(fd) = clearing.pidfds.first() {
                 tokens.push(Token::Clear(name.clone()));
                 fds.push(PollFd::new(fd, PollFlags::IN));
+            }
+        }
+        for (name, unit) in &self.units {
+            if let Some(events) = unit.tells() {
+                tokens.push(Token::Memory(name.clone()));
+                fds.push(PollFd::new(events, PollFlags::PRI));
             }
         }
         let timeout = self.timeout(Now::read());
@@ -101,7 +115,9 @@ impl Daemon {
         let tasks = self.tasks.iter().map(|running| running.task.deadline());
         let retries = self.retries.iter().map(|(at, _)| *at);
         let control = self.server.wake_at();
-        let next = tasks.chain(retries).chain(control).chain(self.world.wake_at).chain([self.housekeeping]).min()?;
+        let alive = self.told.as_ref().and_then(|told| told.alive_at);
+        let next = tasks.chain(retries).chain(control).chain(self.world.wake_at).chain(alive);
+        let next = next.chain([self.housekeeping]).min()?;
         let left = next.saturating_sub(now.boot);
         Some(Timespec {
             tv_sec: i64::try_from(left / 1000).unwrap_or(i64::MAX),
@@ -136,6 +152,7 @@ impl Daemon {
             Token::Child(name) => self.child_ended(&name),
             Token::Pipe(name) => self.pipe_ended(&name),
             Token::Clear(name) => self.clear_round(&name),
+            Token::Memory(name) => self.killed_for_memory(&name),
         }
         Ok(())
     }
@@ -151,9 +168,11 @@ impl Daemon {
                 Retry::Death { name, epoch, since, tries } => self.read_death(&name, epoch, since, tries),
                 Retry::Clear { name } => self.clear_round(&name),
                 Retry::Freeze { name } => self.freeze(&name),
+                Retry::Victim { name } => self.look_for_victims(&name),
                 Retry::Save => drop(self.save_dirty()),
             }
         }
+        self.tell_alive(now);
         let gone = self.server.expire(now.boot);
         self.incoming(gone);
         if now.boot >= self.housekeeping {

@@ -105,6 +105,8 @@ pub(super) fn begin(config: Arc<Config>, options: RunOptions) -> anyhow::Result<
         agents: BTreeMap::new(),
         servers: BTreeMap::new(),
         children: BTreeMap::new(),
+        units: BTreeMap::new(),
+        told: super::manager::Told::from_environment(now),
         pipes: BTreeMap::new(),
         clearing: BTreeMap::new(),
         retries: Vec::new(),

@@ -60,6 +60,8 @@ pub(super) enum Retry {
     Clear { name: LoopName },
     /// Another round of stopping in place.
     Freeze { name: LoopName },
+    /// Look who was killed for memory.
+    Victim { name: LoopName },
     /// Write what is not durable.
     Save,
 }

@@ -115,6 +115,19 @@ impl ProcId {
     }
 }
 
+/// Whether this very process has been sent a SIGKILL that it has not yet ended of, or is gone.
+///
+/// # Errors
+/// As [`ProcId::of`].
+pub fn is_told_to_die(id: ProcId) -> io::Result<bool> {
+    let path = format!("/proc/{}/status", id.pid);
+    let Some(bytes) = read_unless_gone(&path)? else { return Ok(true) };
+    let status = procfs::process::Status::from_read(bytes.as_slice())
+        .map_err(|e| about(&path, &io::Error::new(io::ErrorKind::InvalidData, e.to_string())))?;
+    // A thread that has taken it keeps it in the set that all threads share until it is gone.
+    Ok((status.sigpnd | status.shdpnd) >> (Signal::KILL.as_raw() - 1) & 1 == 1 || !id.is_alive()?)
+}
+
 /// A descriptor that becomes readable when this very process ends; `None` when it has.
 ///
 /// # Errors

@@ -4,6 +4,7 @@ mod agents;
 mod loops;
 mod machine;
 mod needs;
+mod systemd;
 
 use super::context::Context;
 use super::fault::Fault;
@@ -93,6 +94,7 @@ pub fn run(context: &Context) -> anyhow::Result<()> {
             say(config(&loaded))?;
             let config = &loaded.config;
             say(machine::folders(config))?;
+            say(systemd::examine(config))?;
             say(machine::resources(config))?;
             let (daemon, finding) = daemon(context);
             say(vec![finding])?;

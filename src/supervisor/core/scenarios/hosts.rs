@@ -1,6 +1,7 @@
 //! A loop's tmux server.
 
 use super::*;
+use crate::supervisor::config::HostKind;
 use crate::supervisor::core::holds::Ends;
 
 #[test]
@@ -129,4 +130,19 @@ fn a_closed_log_pipe_is_opened_again() {
     m.run(NOW);
     assert!(m.place("builder").pane().is_some_and(|pane| pane.piped));
     assert!(m.decided("log-pipe-closed"));
+}
+
+#[test]
+fn a_server_that_systemd_does_not_bring_back_is_written_down_once_and_names_the_unit() {
+    let mut m = Machine::tame(Config { host: HostKind::Systemd, ..single(talker()) });
+    m.outside.hosts = Hosts::Broken;
+    m.place("builder").server_dies();
+    m.run(HOUR);
+    assert_eq!(m.journal.iter().filter(|entry| entry.decision == "session-host-lost").count(), 1);
+    assert_eq!((m.hold("builder"), m.told("session-host")), (Some(HoldKind::NoSessionHost), 1));
+    let unit = "systemctl start cc-ci-session@builder.service";
+    assert!(matches!(&m.holds("builder")[0].ends, Ends::Operator { command } if command == unit));
+    m.outside.hosts = Hosts::Fine;
+    m.run(MINUTE);
+    assert_eq!(m.stage("builder"), StageKind::Up);
 }

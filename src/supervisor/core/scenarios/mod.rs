@@ -10,6 +10,7 @@ mod life;
 mod operator;
 mod phases;
 mod starts;
+mod summary;
 
 use super::holds::HoldKind;
 use super::stage::StageKind;

@@ -1,7 +1,6 @@
 //! Takes typed values out of parsed TOML, and for each that is not there or not right a fault with its place.
 
 use super::keys::{Key, Table};
-use super::placeholders;
 use super::report::{Fault, Source, Spot, listed, meant, quoted};
 use crate::support::units;
 use std::ops::{Range, RangeInclusive};
@@ -13,9 +12,20 @@ use toml::de::{DeTable, DeValue};
 /// A value with its place.
 pub type Value<'d> = Spanned<DeValue<'d>>;
 
+/// What one kind of config can say, for faults that name something of it elsewhere.
+#[derive(Debug)]
+pub struct Dialect {
+    /// All of its tables.
+    pub tables: &'static [&'static Table],
+    /// Whether a text has something in it that is filled in elsewhere but never in a path.
+    pub filled_in: fn(&str) -> bool,
+}
+
 /// What was found so far.
 #[derive(Debug)]
 pub struct Walk {
+    /// What can be said.
+    pub dialect: &'static Dialect,
     /// Where the keys are.
     pub source: Source,
     /// What is wrong.
@@ -87,7 +97,7 @@ impl Walk {
             let all = format!("the keys here are {}", listed(keys.names()));
             let help = match self.meant(key.get_ref(), keys.names()) {
                 Some(name) => format!("did you mean `{name}`? {all}"),
-                None => match super::keys::TABLES.iter().find(|t| t.get(key.get_ref()).is_some()) {
+                None => match self.dialect.tables.iter().find(|t| t.get(key.get_ref()).is_some()) {
                     Some(other) => format!("this key belongs {}; {all}", other.place()),
                     None => all,
                 },
@@ -287,7 +297,7 @@ impl Walk {
             Some(("is no path: neither `~` nor variables are filled in", "write the path itself"))
         } else if text.contains(char::is_control) {
             Some(("has a control character in its path", "use a path without line breaks and the like"))
-        } else if placeholders::scan(text).iter().any(|p| placeholders::NAMES.contains(&p.name)) {
+        } else if (self.dialect.filled_in)(text) {
             Some(("has a placeholder in its path", "placeholders are filled in in argv, nudges and prompts only"))
         } else if base.is_none() && !text.starts_with('/') {
             Some(("must be an absolute path", "start it with `/`"))

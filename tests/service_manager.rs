@@ -1,0 +1,116 @@
+//! What systemd is told by the real binary, over a socket of the test's own.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod support;
+
+use rustix::process::Signal;
+use std::io::ErrorKind;
+use std::os::unix::net::UnixDatagram;
+use std::time::{Duration, Instant};
+use support::script::a_loop;
+use support::{DEADLINE, Lab};
+
+struct Manager {
+    socket: UnixDatagram,
+}
+
+impl Manager {
+    /// Listens for a laboratory whose daemon is not started yet.
+    fn of(lab: &mut Lab, watchdog: Option<Duration>) -> Self {
+        let path = lab.path("notify.sock");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        lab.options.env.push(("NOTIFY_SOCKET".into(), path.to_str().unwrap().into()));
+        if let Some(limit) = watchdog {
+            lab.options.env.push(("WATCHDOG_USEC".into(), limit.as_micros().to_string()));
+        }
+        Self { socket }
+    }
+
+    /// The next message within this time.
+    fn hears_within(&self, limit: Duration) -> Option<String> {
+        self.socket.set_read_timeout(Some(limit)).unwrap();
+        let mut bytes = [0; 4096];
+        match self.socket.recv(&mut bytes) {
+            Ok(n) => Some(String::from_utf8(bytes[..n].to_vec()).unwrap().trim_end().to_owned()),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => None,
+            Err(e) => panic!("{e}"),
+        }
+    }
+
+    /// All until the message that is waited for.
+    fn hears(&self, what: &str) -> Vec<String> {
+        let begun = Instant::now();
+        let mut heard = Vec::new();
+        while begun.elapsed() < DEADLINE {
+            let Some(message) = self.hears_within(Duration::from_secs(1)) else { continue };
+            heard.push(message);
+            if heard.last().is_some_and(|message| message.contains(what)) {
+                return heard;
+            }
+        }
+        panic!("waited for {what:?}, heard {heard:?}");
+    }
+}
+
+#[test]
+fn ready_is_told_once_and_only_when_every_loop_runs_or_is_held_with_a_reason() {
+    let slow = "needs = [\"slow\"]\n";
+    let need = "[needs.slow]\ncommand = [\"sh\", \"-c\", \"sleep 1; echo not there >&2; exit 1\"]\n";
+    let tables = [&a_loop("builder", "agent.sh", ""), &a_loop("adversary", "agent.sh", slow), need].concat();
+    let mut lab = Lab::new(&tables);
+    let manager = Manager::of(&mut lab, None);
+    lab.start();
+    let before = manager.hears("READY=1");
+    let status = lab.status();
+    let stands = |name: &str| status.loops.iter().find(|l| l.name.as_str() == name).unwrap();
+    assert_eq!(stands("builder").state, "up", "{before:?}");
+    let held = &stands("adversary").holds[0].what;
+    assert!(held.ends_with(": not there"), "{held}: {before:?}");
+    assert!(before[..before.len() - 1].iter().all(|message| message.starts_with("STATUS=")), "{before:?}");
+    lab.end(Signal::TERM);
+    let after = manager.hears("STOPPING=1");
+    assert!(!after.iter().any(|message| message.contains("READY")), "{after:?}");
+}
+
+#[test]
+fn the_status_is_one_line_that_changes_with_the_loops() {
+    let mut lab = Lab::new(&format!("{}{}", a_loop("builder", "agent.sh", ""), a_loop("adversary", "agent.sh", "")));
+    let manager = Manager::of(&mut lab, None);
+    lab.start();
+    assert_eq!(manager.hears("2 up").last().unwrap(), "STATUS=2 loops: 2 up");
+    lab.cli(&["stop", "builder"]);
+    let heard = manager.hears("1 held");
+    assert_eq!(heard.last().unwrap(), "STATUS=2 loops: 1 up, 1 held (builder: stopped by the operator)");
+    let mut said = heard.clone();
+    said.dedup();
+    assert_eq!(said, heard, "the same line twice in a row");
+}
+
+#[test]
+fn the_watchdog_is_fed_for_as_long_as_the_event_loop_turns() {
+    let mut lab = Lab::new(&a_loop("builder", "agent.sh", ""));
+    let manager = Manager::of(&mut lab, Some(Duration::from_millis(400)));
+    lab.start();
+    lab.running("builder");
+    for _ in 0..5 {
+        manager.hears("WATCHDOG=1");
+    }
+    lab.signal(Signal::STOP);
+    while manager.hears_within(Duration::from_millis(900)).is_some() {}
+    assert_eq!(manager.hears_within(Duration::from_millis(900)), None, "it is fed by something else");
+    lab.signal(Signal::CONT);
+    manager.hears("WATCHDOG=1");
+}
+
+#[test]
+fn a_watchdog_of_another_process_is_not_fed() {
+    let mut lab = Lab::new(&a_loop("builder", "agent.sh", ""));
+    let manager = Manager::of(&mut lab, Some(Duration::from_millis(100)));
+    lab.options.env.push(("WATCHDOG_PID".into(), "1".into()));
+    lab.start();
+    let before = manager.hears("READY=1");
+    lab.end(Signal::TERM);
+    let heard = [before, manager.hears("STOPPING=1")].concat();
+    assert!(!heard.iter().any(|message| message.contains("WATCHDOG")), "{heard:?}");
+}
