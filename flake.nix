@@ -11,46 +11,85 @@
   };
 
   outputs =
-    {
+    inputs@{
       self,
       nixpkgs,
       crane,
-      sops-nix,
+      ...
     }:
     let
-      systems = [
-        "x86_64-linux"
-        "aarch64-linux"
-      ];
+      inherit (nixpkgs) lib;
       perSystem =
         f:
-        nixpkgs.lib.genAttrs systems (
+        lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (
           system:
-          f {
+          let
             pkgs = nixpkgs.legacyPackages.${system};
-            inherit system;
+          in
+          f {
+            inherit pkgs system;
+            rust = import ./nix/rust.nix { inherit pkgs crane; };
           }
         );
-      rust = pkgs: import ./nix/rust.nix { inherit pkgs crane; };
     in
     {
       packages = perSystem (
-        { pkgs, ... }:
-        let
-          built = rust pkgs;
-        in
+        { rust, system, ... }:
         {
-          default = built.package;
-          inherit (built) package programs;
+          default = rust.package;
+          inherit (rust) package programs;
+        }
+        // import ./nix/images.nix { inherit self lib system; }
+      );
+
+      apps = perSystem ({ pkgs, rust, ... }: import ./nix/apps.nix { inherit pkgs rust; });
+
+      checks = perSystem (
+        {
+          pkgs,
+          rust,
+          system,
+        }:
+        import ./nix/checks.nix {
+          inherit
+            self
+            nixpkgs
+            pkgs
+            rust
+            system
+            ;
         }
       );
 
-      overlays.default = final: _prev: { cc-ci-orchestrator = (rust final).package; };
-
-      nixosModules.default = import ./nix/modules.nix { inherit self; };
-
-      checks = perSystem ({ pkgs, ... }: (rust pkgs).checks);
-
+      devShells = perSystem ({ pkgs, ... }: { default = import ./nix/dev-shell.nix { inherit pkgs; }; });
       formatter = perSystem ({ pkgs, ... }: pkgs.nixfmt-tree);
+
+      overlays.default = final: _: {
+        cc-ci-orchestrator =
+          (import ./nix/rust.nix {
+            pkgs = final;
+            inherit crane;
+          }).package;
+      };
+      nixosModules.default = import ./nix/modules.nix { inherit self; };
+      nixosConfigurations = import ./hosts { inherit inputs; };
+      templates.default = {
+        path = ./templates/host;
+        description = "One NixOS machine that keeps one agent running";
+      };
+
+      lib = {
+        moduleFaults = perSystem (
+          { system, ... }:
+          import ./tests/nix {
+            inherit nixpkgs system;
+            module = self.nixosModules.default;
+          }
+        );
+        optionsDoc = import ./nix/options.nix {
+          inherit nixpkgs;
+          module = ./modules;
+        };
+      };
     };
 }

@@ -164,6 +164,10 @@ in
             description = "There when this file exists; relative to the workspace unless absolute.";
           };
         }
+        // {
+          # One for every version of lib: docs/nixos-options.md has it.
+          description = "(one of command, file, tcp, unit)";
+        }
       );
       default = { };
       example = {
