@@ -16,6 +16,7 @@ pub mod names;
 pub mod needs;
 pub mod pane_log;
 pub mod phase_file;
+pub mod records;
 pub mod seeds;
 pub mod session;
 pub mod socket_watch;

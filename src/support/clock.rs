@@ -57,3 +57,9 @@ pub fn format_time(wall: i64) -> String {
         Err(_) => format!("{wall} ms"),
     }
 }
+
+/// Reads a moment as files have it, `2026-11-22T15:43:21.123Z`, as milliseconds since the Unix epoch; `None` for anything
+/// else.
+pub fn parse_time(text: &str) -> Option<i64> {
+    text.parse::<jiff::Timestamp>().ok().map(|at| at.as_millisecond())
+}

@@ -28,6 +28,8 @@ pub enum Answer {
     Overloaded,
     /// The connection ends in the middle of the stream.
     Cut,
+    /// A text, and the usage of a context that is nearly full.
+    Full,
 }
 
 /// A request that was answered.
@@ -177,6 +179,9 @@ impl Mock {
         let mut message = whole(asked);
         message["content"] = json!([]);
         message["stop_reason"] = Value::Null;
+        if matches!(answer, Answer::Full) {
+            message["usage"]["input_tokens"] = json!(199_000);
+        }
         event("message_start", json!({ "message": message }))?;
         event("content_block_start", json!({ "index": 0, "content_block": block }))?;
         match answer {

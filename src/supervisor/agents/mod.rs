@@ -1,6 +1,7 @@
 //! What the supervisor must know of a kind of agent, and the list of the kinds. One file and one line a kind.
 
 mod claude;
+mod codex;
 mod command;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 /// Every kind of agent, by the name that `agent = "…"` takes.
-pub const ADAPTERS: &[&dyn Adapter] = &[&claude::Claude, &command::Command];
+pub const ADAPTERS: &[&dyn Adapter] = &[&claude::Claude, &codex::Codex, &command::Command];
 
 /// The adapter of that name.
 pub fn by_name(name: &str) -> Option<&'static dyn Adapter> {
@@ -31,6 +32,18 @@ pub trait Adapter: Sync {
     /// be left, a text that was typed and not sent. Empty when nothing helps.
     fn clearing_keys(&self) -> &'static [&'static str] {
         &[]
+    }
+    /// What the last records of the session's file, oldest first, say of a turn that was refused: for the refusals
+    /// that no event tells, or whose event was lost. Only records of after `since` count: older ones are of an earlier
+    /// turn. Empty where nothing was refused, or a later turn has begun. Both in milliseconds since the Unix epoch.
+    fn read_records(&self, records: &[serde_json::Value], since: i64, now: i64) -> Vec<Signal> {
+        let _ = (records, since, now);
+        Vec::new()
+    }
+    /// What the screen says of a turn that was refused: the last resort, looked at when nothing else tells anything.
+    fn read_screen(&self, screen: &str, now: i64) -> Vec<Signal> {
+        let _ = (screen, now);
+        Vec::new()
     }
     /// What `supervisor doctor` looks at besides what a start would write. `launch` is what would be started.
     fn checks(&self, launch: &Launch) -> Vec<Check> {
@@ -56,6 +69,9 @@ impl PartialEq for dyn Adapter {
 pub struct Capabilities {
     /// A session can be resumed by its uuid after a death.
     pub resumes: bool,
+    /// Chooses the uuid of a fresh session itself and says it ([`Signal::Session`]); before its first prompt arrived there
+    /// is nothing to resume.
+    pub names_session: bool,
     /// Brings its own program, so `command` must be absent; else `command` is required.
     pub own_program: bool,
     /// Takes the prompt of a fresh session (kickoff, hand-off).
@@ -64,6 +80,20 @@ pub struct Capabilities {
     pub says_ready: bool,
     /// Says [`Signal::PromptAccepted`] for each text that reached it; without one a nudge was not delivered.
     pub acknowledges: bool,
+    /// Where a refusal can be seen that no event told.
+    pub evidence: Evidence,
+}
+
+/// Where a refusal can be seen that no event told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Evidence {
+    /// Nowhere.
+    #[default]
+    None,
+    /// In the file that the session is written to ([`Adapter::read_records`]).
+    Records,
+    /// There, and on the screen ([`Adapter::read_screen`]).
+    RecordsAndScreen,
 }
 
 /// What an adapter gets to build one start from.

@@ -72,6 +72,24 @@ pub enum Action {
         /// Where.
         path: PathBuf,
     },
+    /// Read the end of a session's file and say [`super::Event::EvidenceRead`].
+    ReadRecords {
+        /// Whose.
+        name: LoopName,
+        /// Its epoch.
+        epoch: u64,
+        /// Where.
+        path: PathBuf,
+        /// Older records are of an earlier turn; in milliseconds since the Unix epoch.
+        since: i64,
+    },
+    /// Read the screen and say the same.
+    ReadScreen {
+        /// Whose.
+        name: LoopName,
+        /// Its epoch.
+        epoch: u64,
+    },
     /// Look when there was output last, and at memory.
     Sample(LoopName, u64),
     /// Probe a need.

@@ -93,6 +93,8 @@ impl Draft<'_> {
             session: Session::Fresh { uuid: l.record.session.clone().unwrap_or_default(), prompt: Prompt::Kickoff },
             told: None,
             children_oom_killed: 0,
+            transcript: None,
+            turn_began: None,
         });
         agent.process = Some(process);
         let told = agent.told.take();
@@ -171,6 +173,7 @@ impl Draft<'_> {
     /// The agent ended with its session host or its machine: nothing is counted, the session goes on.
     pub(super) fn ended_without_crash(&mut self, name: &LoopName, told: Option<super::stage::StopWhy>) {
         let now = self.now;
+        let names_session = self.config(name).is_some_and(|c| c.capabilities.names_session);
         let Some(l) = self.get_mut(name) else { return };
         if let Some(agent) = l.record.agent.take() {
             // What it was doing is over, also for a drain that waits for its turn's end.
@@ -180,6 +183,7 @@ impl Draft<'_> {
             l.record.next_session = match told {
                 Some(super::stage::StopWhy::ContextFull) => NextSession::Handoff,
                 Some(super::stage::StopWhy::Phase | super::stage::StopWhy::PlanComplete) => NextSession::Kickoff,
+                _ if names_session => agent.resumable(),
                 // A power cut in the very moment of the birth: whether the session exists is not known. A resume
                 // that fails ends in a fresh session with the hand-off prompt.
                 _ => NextSession::Resume,

@@ -5,7 +5,10 @@ use crate::support::clock::{Now, millis};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// The first delay after the immediate restart: long enough that a program that dies at its first line does not burn
+/// So many deaths in a row are followed by a start at once. Two: what kills an agent (a person, memory, a test of a
+/// machine's owner) often hits the next one as it comes up, which proves nothing about the program yet.
+pub const FREE_RESTARTS: u32 = 2;
+/// The first delay after the immediate restarts: long enough that a program that dies at its first line does not burn
 /// the machine, short enough that nobody waits for it.
 pub const BACKOFF_MIN: Duration = Duration::from_secs(1);
 /// The longest delay: an outage that lasts hours costs at most this much after its end.
@@ -43,7 +46,7 @@ pub struct CrashHold {
 /// What a death leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The first: start again at once.
+    /// One of the first: start again at once.
     AtOnce,
     /// Start again after this long.
     After(Duration),
@@ -79,11 +82,11 @@ impl RestartBudget {
             self.crash_loop = Some(CrashHold { since: now, retries: 0, retry_at });
             return Verdict::CrashLoop { retry_in };
         }
-        if streak == 0 {
+        let Some(n) = streak.checked_sub(FREE_RESTARTS) else {
             self.not_before = 0;
             return Verdict::AtOnce;
-        }
-        let delay = backoff(streak - 1, rng);
+        };
+        let delay = backoff(n, rng);
         self.not_before = now.boot.saturating_add(millis(delay));
         Verdict::After(delay)
     }
@@ -115,8 +118,8 @@ impl RestartBudget {
     }
 
     /// Whether the next death would be restarted at once.
-    pub fn first_is_free(&self) -> bool {
-        self.streak == 0
+    pub fn next_is_free(&self) -> bool {
+        self.streak < FREE_RESTARTS
     }
 }
 
@@ -148,11 +151,12 @@ mod tests {
     }
 
     #[test]
-    fn the_first_death_is_restarted_at_once_and_the_fifth_is_a_crash_loop() {
+    fn the_first_two_deaths_are_restarted_at_once_and_the_fifth_is_a_crash_loop() {
         let mut budget = RestartBudget::default();
         let mut rng = fastrand::Rng::with_seed(1);
         assert_eq!(budget.death(at(1000), POLICY, &mut rng), Verdict::AtOnce);
-        for n in 2..5 {
+        assert_eq!(budget.death(at(1001), POLICY, &mut rng), Verdict::AtOnce);
+        for n in 3..5 {
             assert!(matches!(budget.death(at(1000 * n), POLICY, &mut rng), Verdict::After(_)), "death {n}");
         }
         assert!(matches!(budget.death(at(5000), POLICY, &mut rng), Verdict::CrashLoop { .. }));

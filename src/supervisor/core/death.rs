@@ -6,7 +6,7 @@ use super::adopt::session_uuid;
 use super::budget::Verdict;
 use super::stage::{Stage, StageKind, StopWhy};
 use super::world::{Death, DeathCause, Life, NextSession};
-use crate::supervisor::agents::Session;
+use crate::supervisor::agents::{Evidence, Session};
 use crate::supervisor::names::LoopName;
 use crate::support::units::short_duration;
 use serde_json::json;
@@ -77,6 +77,7 @@ impl Draft<'_> {
             false => l.life.turn != super::world::Turn::Unknown,
         };
         l.record.session = Some(session_uuid(&agent.session));
+        let unheard = !matches!(l.life.turn, super::world::Turn::Idle { .. }) && told.is_none();
         let short = matches!(agent.session, Session::Resume { .. }) && ran < RESUME_GRACE && told.is_none();
         l.record.short_resumes = if short { l.record.short_resumes.saturating_add(1) } else { 0 };
         // It ended by itself and never came up, or came up again and again for nothing. One that was killed meanwhile
@@ -88,6 +89,7 @@ impl Draft<'_> {
             Some(StopWhy::ContextFull) => NextSession::Handoff,
             Some(StopWhy::Phase | StopWhy::PlanComplete) => NextSession::Kickoff,
             _ if lost => NextSession::Handoff,
+            _ if config.capabilities.names_session => agent.resumable(),
             _ => NextSession::Resume,
         };
         if lost {
@@ -95,6 +97,12 @@ impl Draft<'_> {
             let next = Some("a fresh session with the hand-off prompt".to_owned());
             let evidence = json!({ "session": l.record.session, "cause": cause, "ran": short_duration(ran) });
             self.journal(Some(name), "resume-failed", "its session could not be resumed", evidence, next);
+        }
+        // It may have met a refusal that it had no time to tell of; read before the next one is started into it.
+        if let Some(path) =
+            agent.transcript.clone().filter(|_| unheard && config.capabilities.evidence != Evidence::None)
+        {
+            self.push(Action::ReadRecords { name: name.clone(), epoch, path, since: agent.turn_since() });
         }
         let Some(l) = self.get_mut(name) else { return };
         l.record.last_death = Some(Death { at: now, cause: cause.clone(), ran_ms: crate::support::clock::millis(ran) });

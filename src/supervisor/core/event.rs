@@ -6,6 +6,15 @@ use crate::supervisor::control::protocol::Request;
 use crate::supervisor::names::{LoopName, NeedName};
 use crate::support::process::ProcId;
 
+/// Where a refusal that no event told was looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// In the session's file.
+    Records,
+    /// On the screen.
+    Screen,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -165,6 +174,17 @@ pub enum Event {
         epoch: u64,
         /// Its size in bytes; `None`: it is not there or cannot be looked at.
         size: Option<u64>,
+    },
+    /// It was looked for a refusal that no event told.
+    EvidenceRead {
+        /// Whose.
+        name: LoopName,
+        /// Its epoch.
+        epoch: u64,
+        /// Where.
+        source: Source,
+        /// What it says; empty: nothing.
+        signals: Vec<Signal>,
     },
     /// A move of the phase index is durable, or failed and nothing moved.
     PhaseMoved(Result<(), String>),

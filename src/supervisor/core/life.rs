@@ -60,6 +60,7 @@ impl Draft<'_> {
         self.settle_memory(name, &config);
         self.settle_attention(name, &config);
         self.settle_dialog(name);
+        self.settle_evidence(name, &config);
         if self.account_shut(name) {
             return;
         }
@@ -331,6 +332,7 @@ impl Draft<'_> {
                 l.life.stall = Stall::Suspected { at: now.boot };
                 let next = Some(format!("looked at again after {}", short_duration(confirm)));
                 self.journal(Some(name), "stall-suspected", "no sign of life", evidence, next);
+                self.read_screen(name);
             }
             Stall::Suspected { at } if now.boot >= at.saturating_add(millis(confirm)) => {
                 l.life.stall = Stall::Nudged { at: now.boot };

@@ -11,6 +11,7 @@ pub mod budget;
 mod death;
 mod drain;
 pub mod event;
+mod evidence;
 pub mod gates;
 pub mod holds;
 pub mod host;
@@ -131,6 +132,7 @@ impl<'a> Draft<'a> {
             }
             Event::SafetyRead { name, found } => self.safety_read(&name, found),
             Event::NudgeSent { name, result, request } => self.nudge_sent(&name, result, request),
+            Event::EvidenceRead { name, epoch, source, signals } => self.evidence_read(&name, epoch, source, signals),
             Event::TranscriptSeen { name, epoch, size } => self.transcript_seen(&name, epoch, size),
             Event::PhaseMoved(result) => self.phase_moved(result),
             Event::PhaseFileDiffers { found } => self.phase_file_differs(&found),

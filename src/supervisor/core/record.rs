@@ -3,12 +3,13 @@
 use super::accounts::Account;
 use super::budget::RestartBudget;
 use super::stage::StopWhy;
-use crate::supervisor::agents::Session;
+use crate::supervisor::agents::{Prompt, Session};
 use crate::supervisor::names::AccountName;
 use crate::support::clock::Now;
 use crate::support::process::{BootId, ProcId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// What holds for all loops and survives the supervisor and a reboot.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -119,6 +120,29 @@ pub struct AgentRecord {
     /// How many of its children the kernel killed for memory, as far as was said.
     #[serde(default)]
     pub children_oom_killed: u64,
+    /// The file that its session is written to, if it said so.
+    #[serde(default)]
+    pub transcript: Option<PathBuf>,
+    /// When its last turn began, in milliseconds since the Unix epoch, as far as it is known.
+    #[serde(default)]
+    pub turn_began: Option<i64>,
+}
+
+impl AgentRecord {
+    /// What comes after one that names its session itself: a session that nobody told of, or that was never given its
+    /// prompt, is begun again.
+    pub fn resumable(&self) -> NextSession {
+        match (&self.session, self.turns) {
+            (Session::Fresh { prompt: Prompt::Kickoff, .. }, Turns::Untold) => NextSession::Kickoff,
+            (Session::Fresh { prompt: Prompt::Handoff, .. }, Turns::Untold) => NextSession::Handoff,
+            (Session::Fresh { .. } | Session::Resume { .. }, _) => NextSession::Resume,
+        }
+    }
+
+    /// What is older than this says nothing of its turn; in milliseconds since the Unix epoch.
+    pub fn turn_since(&self) -> i64 {
+        self.turn_began.unwrap_or(self.started.wall).max(self.started.wall)
+    }
 }
 
 /// What an agent last told of its turns, as far as the next supervisor must know it.

@@ -47,6 +47,7 @@ impl Draft<'_> {
             }
             signal.word().clone_into(&mut l.life.sign);
             l.life.stall = Stall::None;
+            l.life.looks.times = 0;
             self.signal(name, signal);
         }
         self.remember_turn(name);
@@ -100,6 +101,9 @@ impl Draft<'_> {
             }
             Signal::PromptAccepted => {
                 life.turn = Turn::Busy { since: now };
+                if let Some(agent) = &mut l.record.agent {
+                    agent.turn_began = Some(now.wall);
+                }
                 life.idle_nudges = 0;
                 self.acknowledged(name);
             }
@@ -141,6 +145,7 @@ impl Draft<'_> {
                 life.clear_at = Some(now.plus(super::talk::DIALOG_AFTER).boot);
                 life.clearing = Clearing::InTheWay;
                 life.typed = None;
+                life.looks.remember(&evidence);
                 let exact = life.window.filter(|at| *at > now.wall);
                 let resets_at = nearest(resets_at, exact);
                 l.record.go_on = Some(super::accounts::LIMIT_OVER.to_owned());
@@ -167,6 +172,15 @@ impl Draft<'_> {
                 life.turn = Turn::Idle { since: now };
                 self.journal(Some(name), "ending", "the agent says that it means to end", json!({}), None);
             }
+        }
+    }
+
+    /// What an agent that is gone met of its account, which the next one would meet too.
+    pub(super) fn signal_of_the_dead(&mut self, name: &LoopName, signal: Signal) {
+        match signal {
+            Signal::UsageLimit { resets_at, evidence } => self.account_fault(name, Fault::Limit, resets_at, &evidence),
+            Signal::LoggedOut { evidence } => self.account_fault(name, Fault::Login, None, &evidence),
+            _ => {}
         }
     }
 

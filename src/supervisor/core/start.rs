@@ -182,6 +182,8 @@ impl Draft<'_> {
             session: session.clone(),
             told: None,
             children_oom_killed: 0,
+            transcript: None,
+            turn_began: None,
         });
         let pipe = l.pipe;
         l.look_again = None;

@@ -249,6 +249,7 @@ impl Draft<'_> {
         let why = "it runs and has not said that it is up: a dialog may wait for a person";
         let mend = format!("supervisor attach {name}");
         self.journal(Some(name), "not-ready", why, json!({}), Some(format!("nothing is typed; {mend}")));
+        self.read_screen(name);
         self.notify("attention", Some(name), format!("{name}: {why}"), mend);
     }
 
@@ -285,6 +286,7 @@ impl Draft<'_> {
         }
         let epoch = agent.epoch;
         let Some(path) = transcript else { return };
+        agent.transcript = Some(path.clone());
         l.life.transcript = Transcript::Asked { path: path.clone(), before: None };
         self.push(Action::LookAtTranscript { name: name.clone(), epoch, path });
     }

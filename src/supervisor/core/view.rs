@@ -331,6 +331,9 @@ fn waits_for(world: &World, name: &LoopName, l: &Loop, holds: &[Hold], older: bo
         Turn::Overloaded { .. } => return Some("an overloaded server".to_owned()),
         Turn::Unknown | Turn::Busy { .. } | Turn::Tool { .. } | Turn::Idle { .. } => {}
     }
+    if l.life.undelivered == super::world::Said::Yes {
+        return Some("a person: what is typed does not reach it".to_owned());
+    }
     match l.life.stall {
         Stall::Suspected { .. } => return Some("a sign of life (stall suspected)".to_owned()),
         Stall::Nudged { .. } => return Some("a sign of life (nudged)".to_owned()),
@@ -432,7 +435,7 @@ fn next_of_running(
             OnChange::TurnEnd | OnChange::Now => "restarted with the new definition when its turn has ended".to_owned(),
         });
     }
-    let death = if l.record.budget.first_is_free() { "at once" } else { "after a backoff" };
+    let death = if l.record.budget.next_is_free() { "at once" } else { "after a backoff" };
     next.push(format!("if it dies it is started again {death}"));
     next
 }

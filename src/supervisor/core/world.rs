@@ -306,6 +306,19 @@ pub struct Life {
     pub window: Option<i64>,
     /// Whether its session is written down.
     pub transcript: Transcript,
+    /// Looks for a refusal that nobody told.
+    pub looks: Looks,
+}
+
+/// Looks for a refusal that nobody told, while an agent is silent in a turn.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Looks {
+    /// The last one, in milliseconds since boot.
+    pub last: Option<u64>,
+    /// How many since its last sign of life.
+    pub times: u32,
+    /// The texts of refusals that were told since it was started: seen again on the screen they are old.
+    pub known: Vec<String>,
 }
 
 /// Whether an agent that says so has said that it is up.
@@ -389,6 +402,7 @@ impl Life {
             undelivered: Said::No,
             window: None,
             transcript: Transcript::None,
+            looks: Looks::default(),
         }
     }
 }

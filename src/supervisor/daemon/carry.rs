@@ -84,6 +84,8 @@ impl Daemon {
                 let size = std::fs::metadata(&path).ok().map(|meta| meta.len());
                 self.queue.push_back(Event::TranscriptSeen { name, epoch, size });
             }
+            Action::ReadRecords { name, epoch, path, since } => self.read_records(&name, epoch, &path, since),
+            Action::ReadScreen { name, epoch } => self.read_screen(&name, epoch),
             Action::Sample(name, epoch) => self.sample(&name, epoch),
             Action::ProbeNeed(need) => self.probe_need(&need),
             Action::ReadMemory => self.read_memory(),

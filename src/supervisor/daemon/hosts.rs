@@ -447,7 +447,7 @@ impl Purpose {
     fn is_for_host(&self, name: &LoopName) -> bool {
         match self {
             Self::Probe { name: n, .. } | Self::Death { name: n, .. } | Self::Respawn { name: n, .. } => n == name,
-            Self::Repipe { name: n } => n == name,
+            Self::Repipe { name: n } | Self::Screen { name: n, .. } => n == name,
             // Somebody waits for its answer.
             Self::Nudge { .. } | Self::Need { .. } | Self::Safety { .. } | Self::Notify => false,
         }

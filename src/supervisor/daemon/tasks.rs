@@ -41,6 +41,8 @@ pub(super) enum Purpose {
     Repipe { name: LoopName },
     /// Typing a text.
     Nudge { name: LoopName, request: Option<RequestId> },
+    /// Reading the screen.
+    Screen { name: LoopName, epoch: u64 },
     /// Probing a need.
     Need { need: NeedName, what: String },
     /// Looking at a clone.
@@ -107,6 +109,7 @@ impl Daemon {
                 self.queue.push_back(Event::NudgeSent { name: name.clone(), result, request });
                 self.type_next(&name);
             }
+            Purpose::Screen { name, epoch } => self.screen_told(name, epoch, ended),
             Purpose::Need { need, what } => {
                 let found = match ended.end {
                     End::Exited(status) if status.success() => Ok(()),

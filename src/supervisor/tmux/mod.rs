@@ -292,6 +292,11 @@ pub fn kill_server() -> Call {
     Call::new(&["kill-server"])
 }
 
+/// Asks for what the pane shows; lines that the terminal has wrapped are joined.
+pub fn capture() -> Call {
+    Call::new(&["capture-pane", "-p", "-J", "-t", PANE])
+}
+
 /// Reads the answer to a call that says nothing when all is well ([`send_text`], [`pipe`], [`kill_server`]).
 ///
 /// # Errors

@@ -12,6 +12,8 @@ pub fn read(event: &Value, now: i64) -> Vec<Signal> {
     let text = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default();
     match text("hook_event_name") {
         // The status line is drawn anew with each message: no sign that is worth more than the hooks'.
+        // With `type` it is a message of `--output-format stream-json`, which somebody passes on.
+        "" if text("type") == "rate_limit_event" => rejected(event).into_iter().collect(),
         "" => window_full(event).into_iter().collect(),
         "SessionStart" => {
             let session = session(event);
@@ -71,6 +73,14 @@ fn window_full(event: &Value) -> Option<Signal> {
         |window: &&Value| window.get("used_percentage").and_then(Value::as_f64).is_some_and(|used| used >= 100.0);
     let reset = |window: &Value| window.get("resets_at").and_then(Value::as_f64).and_then(refusal::moment);
     windows.filter(full).filter_map(reset).max().map(|resets_at| Signal::WindowFull { resets_at })
+}
+
+/// A window that is rejected; a warning is no limit. No interactive session tells this.
+fn rejected(event: &Value) -> Option<Signal> {
+    let info = event.get("rate_limit_info")?;
+    let rejected = info.get("status").and_then(Value::as_str) == Some("rejected");
+    let resets_at = info.get("resetsAt").and_then(Value::as_f64).and_then(refusal::moment);
+    rejected.then(|| Signal::UsageLimit { resets_at, evidence: shorten(&info.to_string()) })
 }
 
 fn shorten(text: &str) -> String {
@@ -140,6 +150,19 @@ mod tests {
         assert_eq!(of(line(99, 40)), []);
         assert_eq!(of(line(100, 40)), [Signal::WindowFull { resets_at: 1_795_365_380_000 }]);
         assert_eq!(of(line(100, 100)), [Signal::WindowFull { resets_at: 1_795_451_112_000 }]);
+    }
+
+    #[test]
+    fn a_rejected_window_of_the_message_stream_is_a_limit_and_a_warning_is_none() {
+        let message = |status: &str, at: i64| {
+            json!({ "type": "rate_limit_event", "session_id": "u", "rate_limit_info":
+                { "status": status, "resetsAt": at, "rateLimitType": "five_hour" } })
+        };
+        for at in [1_795_365_380, 1_795_365_380_000] {
+            let told = of(message("rejected", at));
+            assert!(matches!(&told[..], [Signal::UsageLimit { resets_at: Some(1_795_365_380_000), .. }]), "{told:?}");
+        }
+        assert_eq!(of(message("allowed_warning", 1_795_365_380)), []);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! The claude CLI: how it is started, resumed and told of its hooks. What it tells is read in [`events`], the texts of
-//! its refusals in [`refusal`]. Tried with 2.1.197.
+//! its refusals in [`refusal`], which the [`transcript`] and the [`screen`] have too. Tried with 2.1.197.
 
 mod events;
 mod refusal;
+mod screen;
+mod transcript;
 
-use super::{Adapter, Capabilities, Check, Launch, LaunchRequest, Seed, Session, Signal};
+use super::{Adapter, Capabilities, Check, Evidence, Launch, LaunchRequest, Seed, Session, Signal};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -44,7 +46,15 @@ impl Adapter for Claude {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { resumes: true, own_program: true, takes_prompt: true, says_ready: true, acknowledges: true }
+        Capabilities {
+            resumes: true,
+            names_session: false,
+            own_program: true,
+            takes_prompt: true,
+            says_ready: true,
+            acknowledges: true,
+            evidence: Evidence::RecordsAndScreen,
+        }
     }
 
     fn launch(&self, request: &LaunchRequest) -> Launch {
@@ -72,6 +82,14 @@ impl Adapter for Claude {
 
     fn read_event(&self, event: &Value, now: i64) -> Vec<Signal> {
         events::read(event, now)
+    }
+
+    fn read_records(&self, records: &[Value], since: i64, now: i64) -> Vec<Signal> {
+        transcript::read(records, since, now)
+    }
+
+    fn read_screen(&self, screen: &str, now: i64) -> Vec<Signal> {
+        screen::read(screen, now)
     }
 
     fn clearing_keys(&self) -> &'static [&'static str] {

@@ -51,6 +51,14 @@ pub fn read(error: &str, text: &str, now: i64) -> Vec<Signal> {
     }
 }
 
+/// The same of a refusal that was written down at `at` and is read at `now`: a limit that has reset since holds nobody,
+/// but its turn is over all the same.
+pub fn read_later(error: &str, text: &str, at: i64, now: i64) -> Vec<Signal> {
+    let over = |signal: &Signal| matches!(signal, Signal::UsageLimit { resets_at: Some(reset), .. } if *reset <= now);
+    let signals = read(error, text, at);
+    if signals.iter().any(over) { vec![Signal::Waiting] } else { signals }
+}
+
 /// When a limit resets, in milliseconds since the Unix epoch; `None` if that is not said, not understood, past, or
 /// further away than its window. Rounded up to the minute's end: the text has minutes only.
 pub fn resets_at(text: &str, now: i64) -> Option<i64> {

@@ -13,9 +13,12 @@ fn a_first_death_is_restarted_at_once() {
 }
 
 #[test]
-fn a_second_death_waits_one_to_two_seconds_and_a_third_two_to_four() {
+fn two_deaths_in_a_row_are_restarted_at_once_a_third_after_one_to_two_seconds_a_fourth_after_two_to_four() {
     let mut m = one(talker());
-    m.dies("builder", EXIT);
+    for free in 1..=2 {
+        m.dies("builder", EXIT);
+        assert_eq!((m.hold("builder"), m.stage("builder")), (None, StageKind::Up), "death {free}");
+    }
     for low in [1, 2] {
         m.dies("builder", EXIT);
         assert_eq!(m.hold("builder"), Some(HoldKind::Backoff));

@@ -5,6 +5,7 @@ mod accounts;
 mod adoption;
 mod deaths;
 mod drain;
+mod evidence;
 mod hosts;
 mod life;
 mod operator;

@@ -5,7 +5,7 @@ use super::place::{Hosts, Mood, Pane, Proc, Server, Storage};
 use crate::supervisor::agents::{Session, Signal};
 use crate::supervisor::control::protocol::Request;
 use crate::supervisor::core::action::{Action, How, Start};
-use crate::supervisor::core::event::{Caller, Event, HostFacts, NotStarted};
+use crate::supervisor::core::event::{Caller, Event, HostFacts, NotStarted, Source};
 use crate::supervisor::core::stage::Force;
 use crate::supervisor::core::world::{DeathCause, RequestId, World};
 use crate::supervisor::names::LoopName;
@@ -81,6 +81,15 @@ impl Machine {
             Action::LookAtTranscript { name, epoch, .. } => {
                 let size = self.rng.bool().then_some(self.now.boot);
                 self.later(0, Event::TranscriptSeen { name, epoch, size });
+            }
+            Action::ReadRecords { name, epoch, since, .. } => {
+                let found = self.outside.records.get(&name).filter(|(at, _)| *at > since);
+                let signals = found.map(|(_, signal)| signal.clone()).into_iter().collect();
+                self.later(0, Event::EvidenceRead { name, epoch, source: Source::Records, signals });
+            }
+            Action::ReadScreen { name, epoch } => {
+                let signals = self.outside.screens.get(&name).cloned().into_iter().collect();
+                self.later(0, Event::EvidenceRead { name, epoch, source: Source::Screen, signals });
             }
             Action::Sample(name, epoch) => {
                 let Some(place) = self.places.get_mut(&name) else { return };

@@ -94,6 +94,8 @@ impl Machine {
                 unsafe_clones: BTreeSet::new(),
                 latency,
                 mood: Mood::Good,
+                records: BTreeMap::new(),
+                screens: BTreeMap::new(),
             },
             disk: Disk::default(),
             world: None,

@@ -1,5 +1,6 @@
 //! What is on the machine: tmux servers with their panes and agents, the disk, and what is outside of the loops.
 
+use crate::supervisor::agents::Signal;
 use crate::supervisor::core::gates::Gate;
 use crate::supervisor::core::world::{DeathCause, GlobalRecord, LoopRecord};
 use crate::supervisor::names::{LoopName, NeedName};
@@ -119,6 +120,10 @@ pub struct Outside {
     pub latency: u64,
     /// New agents are like this.
     pub mood: Mood,
+    /// The last refusal in each session's file, and when it was written.
+    pub records: BTreeMap<LoopName, (i64, Signal)>,
+    /// What each screen shows.
+    pub screens: BTreeMap<LoopName, Signal>,
 }
 
 /// What survives everything.
