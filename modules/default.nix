@@ -1,0 +1,4 @@
+# All modules. Each does nothing until it is enabled.
+{
+  imports = [ ./orchestrator.nix ];
+}
