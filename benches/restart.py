@@ -4,8 +4,9 @@
 usage: benches/restart.py [SUPERVISOR [ROUNDS]]      default: target/release/supervisor, 50
 
 Starts a supervisor of its own in a temporary folder with three shell loops, kills the agent of one of them (SIGKILL)
-ROUNDS times and takes the time until the supervisor's status has another pid. The first death of a streak is meant:
-between two rounds the loop is stopped and started, which clears the backoff. Ends everything it started.
+ROUNDS times and takes the time until its tmux server has another child that runs `supervisor agent` or the agent itself,
+as /proc tells, which asks nothing of the supervisor. The first death of a streak is meant: between two rounds the loop is
+stopped and started, which clears the backoff. Ends everything it started.
 """
 import json, os, pathlib, shutil, signal, socket, statistics, subprocess, sys, tempfile, time
 
@@ -32,6 +33,20 @@ def ask(path, **request):
 
 def pids(path):
     return {loop["name"]: loop["pid"] for loop in ask(path, do="status")["loops"] if loop["state"] == "up"}
+
+
+def agents_below(server):
+    """The children of a tmux server that have come to be the supervisor's or the agent's program."""
+    with open(f"/proc/{server}/task/{server}/children") as children:
+        return {int(child) for child in children.read().split() if comm(child) in ("supervisor", "sleep")}
+
+
+def comm(pid):
+    try:
+        with open(f"/proc/{pid}/comm") as name:
+            return name.read().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def until(what, seconds=20):
@@ -61,11 +76,13 @@ def main():
         first = (time.monotonic() - begun) * 1000
         away = []
         for _ in range(rounds):
-            pid = pids(control)["builder"]
+            loop = next(loop for loop in ask(control, do="status")["loops"] if loop["name"] == "builder")
+            pid, server = loop["pid"], loop["server_pid"]
             killed = time.monotonic()
             os.kill(pid, signal.SIGKILL)
-            until(lambda: pids(control).get("builder") not in (None, pid))
+            until(lambda: agents_below(server) - {pid})
             away.append((time.monotonic() - killed) * 1000)
+            until(lambda: pids(control).get("builder") not in (None, pid))
             ask(control, do="stop", which={"loops": ["builder"]})
             ask(control, do="start", which={"loops": ["builder"]})
             until(lambda: pids(control).get("builder"))

@@ -325,9 +325,9 @@ fn agents_that_outlived_their_supervisor_are_shown_as_unwatched_and_a_stopped_lo
         turns: Default::default(),
         session: Session::Fresh { uuid: "u".into(), prompt: Prompt::Kickoff },
         told: None,
-        children_oom_killed: 0,
         transcript: None,
         turn_began: None,
+        children_oom_killed: 0,
     });
     let store = Store::open(&dir.path().join("state")).unwrap();
     store.save_loop(&name, &record).unwrap();

@@ -101,7 +101,8 @@ fn tmux_wakes_a_stopped_agent_again_unless_the_server_is_stopped_first() {
     assert_eq!(thawed.found.last(), Some(&host.server), "the server comes last");
     wait_for("the agent to go on", || if host.path("woken").exists() { Ok(()) } else { Err(agent.state().unwrap()) });
     assert_eq!(host.pane().pid, agent.pid);
-    assert_eq!(agent.state().unwrap(), State::Alive);
+    // In a system call or not, but not stopped.
+    assert!(matches!(agent.state().unwrap(), State::Alive | State::InKernel));
 }
 
 #[test]

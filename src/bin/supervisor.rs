@@ -8,6 +8,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    cli::log_to_stderr();
-    cli::run(cli).unwrap_or_else(|err| cli::fault::report(&err))
+    let log = cli::log_to_stderr(&cli);
+    let result = cli::run(cli);
+    // Before the error, which is said directly.
+    drop(log);
+    result.unwrap_or_else(|err| cli::fault::report(&err))
 }

@@ -10,7 +10,7 @@ use super::seeds;
 use crate::support::process;
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -151,7 +151,9 @@ impl LaunchSpec {
         let within = |e: io::Error| io::Error::new(e.kind(), format!("write launch spec `{}`: {e}", path.display()));
         // Unique name, O_EXCL, 0600.
         let mut file = tempfile::NamedTempFile::new_in(session_dir).map_err(within)?;
-        serde_json::to_writer(&mut file, self).map_err(|e| within(e.into()))?;
+        // In one piece: each part of it would be a system call.
+        let json = serde_json::to_vec(self).map_err(|e| within(e.into()))?;
+        file.write_all(&json).map_err(within)?;
         file.persist(&path).map_err(|e| within(e.error))?;
         Ok(path)
     }

@@ -26,6 +26,9 @@ pub struct Leftovers<'a> {
     pub server: Option<ProcId>,
     /// The recorded agent; looked at only when the server is dead.
     pub agent: Option<ProcId>,
+    /// A look for markers that was taken after the server was gone, to be shared by several loops; needed only then, and
+    /// taken anew where there is none.
+    pub marked: Option<&'a tree::Marked>,
 }
 
 /// What one round did.
@@ -57,7 +60,10 @@ impl Leftovers<'_> {
                 }
             }
         } else {
-            let mut roots = tree::marked(self.name.as_str(), self.control_socket)?;
+            let mut roots = match self.marked {
+                Some(marked) => marked.of(self.name.as_str()).to_vec(),
+                None => tree::marked(self.name.as_str(), self.control_socket)?,
+            };
             if let Some(agent) = self.agent {
                 if agent.is_alive()? {
                     roots.push(agent);

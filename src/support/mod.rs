@@ -5,6 +5,7 @@ pub mod clock;
 pub mod config;
 pub mod durable;
 pub mod notify;
+pub mod outlet;
 pub mod private_file;
 pub mod process;
 pub mod units;

@@ -184,7 +184,7 @@ impl Host {
     pub fn leftovers(&self) -> Leftovers<'_> {
         // One path for the life of a test.
         let control_socket: &'static Path = Box::leak(self.control_socket().into_boxed_path());
-        Leftovers { name: &self.name, control_socket, server: Some(self.server), agent: None }
+        Leftovers { name: &self.name, control_socket, server: Some(self.server), agent: None, marked: None }
     }
 
     /// Waits for its end, and for tmux to have reaped it.

@@ -19,12 +19,15 @@ mod status;
 mod tool;
 mod wish;
 
+use crate::support::outlet::Outlet;
 use clap::{CommandFactory, Parser, Subcommand};
 use context::Context;
 use fault::Fault;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -49,6 +52,12 @@ pub struct Cli {
     run: run::RunArgs,
     #[command(subcommand)]
     command: Option<Command>,
+}
+
+impl Cli {
+    fn is_daemon(&self) -> bool {
+        matches!(self.command, None | Some(Command::Run(_)))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -116,17 +125,40 @@ pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode> {
     })
 }
 
-/// Sends what the library logs to stderr, with times unless the journal adds them.
-pub fn log_to_stderr() {
-    let to = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
+/// How long the last lines of a daemon that ends are waited for, should nobody read them.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Where the library's log lines go; dropped, what waits is written.
+#[derive(Debug)]
+pub struct Log(Option<Outlet>);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if let Some(outlet) = &self.0 {
+            outlet.flush_within(LAST_LINES);
+        }
+    }
+}
+
+/// Sends what the library logs to stderr, with times unless the journal adds them. The daemon's lines go through a
+/// thread: a stderr that nobody reads must not stop it.
+pub fn log_to_stderr(cli: &Cli) -> Log {
+    let to = tracing_subscriber::fmt().with_target(false).with_max_level(tracing::Level::INFO);
     let to = to.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
-    let to = to.with_max_level(tracing::Level::INFO);
+    // Without a thread it is as it is for every other program.
+    let outlet = if cli.is_daemon() { Outlet::new(std::io::stderr()).ok() } else { None };
+    let writer = match outlet.clone() {
+        Some(outlet) => BoxMakeWriter::new(move || outlet.clone()),
+        None => BoxMakeWriter::new(std::io::stderr),
+    };
+    let to = to.with_writer(writer);
     // Set by systemd exactly when stdout or stderr goes to its journal (systemd.exec(5)).
     if std::env::var_os("JOURNAL_STREAM").is_some() {
         to.without_time().init();
     } else {
         to.init();
     }
+    Log(outlet)
 }
 
 /// Runs the verb.

@@ -92,9 +92,9 @@ impl Draft<'_> {
             turns: Turns::Untold,
             session: Session::Fresh { uuid: l.record.session.clone().unwrap_or_default(), prompt: Prompt::Kickoff },
             told: None,
-            children_oom_killed: 0,
             transcript: None,
             turn_began: None,
+            children_oom_killed: 0,
         });
         agent.process = Some(process);
         let told = agent.told.take();

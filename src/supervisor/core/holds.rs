@@ -1,7 +1,7 @@
 //! Why a loop is not running now: named, dated, explained, with what ends it.
 
 use super::accounts::Gatekeeping;
-use super::host::{ABSENT_SAID, host_remedy};
+use super::host::{ABSENT_SAID, NOT_ENDED, host_remedy};
 use super::world::{HostStatus, Loop, Mode, NeedState, Wish, World};
 use crate::supervisor::config::LoopConfig;
 use crate::supervisor::names::LoopName;
@@ -176,9 +176,16 @@ pub(super) fn passing(world: &World, name: &LoopName, l: &Loop, config: &LoopCon
     let mut add = |kind, what: String, since: Option<Now>, ends| {
         holds.push(Hold { kind, what, since: since.map(|n| n.wall), ends });
     };
+    let absent_long = l.host.absent_since.is_some_and(|s| now.since(s) >= ABSENT_SAID);
     match &l.host.status {
         HostStatus::Ready { .. } => {}
-        HostStatus::Absent { why, .. } if l.host.absent_since.is_some_and(|s| now.since(s) >= ABSENT_SAID) => add(
+        HostStatus::Killed if absent_long => add(
+            HoldKind::NoSessionHost,
+            format!("no session host: {NOT_ENDED}"),
+            l.host.absent_since,
+            Ends::Operator { command: host_remedy(world.config.host, name) },
+        ),
+        HostStatus::Absent { why, .. } if absent_long => add(
             HoldKind::NoSessionHost,
             format!("no session host: {why}"),
             l.host.absent_since,

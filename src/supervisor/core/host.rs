@@ -20,6 +20,9 @@ pub const ABSENT_SAID: Duration = Duration::from_secs(10);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// A server that was made must answer within this.
 const COMING_MAX: Duration = Duration::from_secs(10);
+/// Said of one that was killed and is still there: its loop has none until the kernel lets it go.
+pub const NOT_ENDED: &str = "the old tmux server was killed and has not ended (it sleeps in the kernel: a disk or a \
+                             network mount that does not answer)";
 /// Between two attempts to open a log pipe that does not stay open (a full disk).
 const PIPE_RETRY: Duration = Duration::from_secs(30);
 /// A server that misses this many deadlines in a row is hung.
@@ -172,8 +175,10 @@ impl Draft<'_> {
             self.host_down(name, "a tmux server that never answered and whose pid is not known");
             return;
         };
+        let now = self.now;
         if let Some(l) = self.get_mut(name) {
             l.host.status = HostStatus::Killed;
+            l.host.absent_since.get_or_insert(now);
         }
         self.journal(
             Some(name),
@@ -187,11 +192,13 @@ impl Draft<'_> {
 
     /// An operator killed the pane: with it the loop's one place is gone, so the server goes too and is made anew.
     pub(super) fn pane_gone(&mut self, name: &LoopName, server: ProcId) {
+        let now = self.now;
         let Some(l) = self.get_mut(name) else { return };
         if l.host.status == HostStatus::Killed {
             return;
         }
         l.host.status = HostStatus::Killed;
+        l.host.absent_since.get_or_insert(now);
         l.record.server = Some(server);
         self.journal(
             Some(name),
@@ -274,6 +281,7 @@ impl Draft<'_> {
         }
         let why = match &self.w.loops.get(name).map(|l| l.host.status.clone()) {
             Some(HostStatus::Absent { why, .. }) => why.clone(),
+            Some(HostStatus::Killed) => NOT_ENDED.to_owned(),
             _ => "it does not come up".to_owned(),
         };
         let remedy = host_remedy(self.w.config.host, name);

@@ -117,15 +117,15 @@ pub struct AgentRecord {
     /// Whether it was told to end, and why.
     #[serde(default)]
     pub told: Option<StopWhy>,
-    /// How many of its children the kernel killed for memory, as far as was said.
-    #[serde(default)]
-    pub children_oom_killed: u64,
     /// The file that its session is written to, if it said so.
     #[serde(default)]
     pub transcript: Option<PathBuf>,
     /// When its last turn began, in milliseconds since the Unix epoch, as far as it is known.
     #[serde(default)]
     pub turn_began: Option<i64>,
+    /// How many of its children the kernel killed for memory, as far as was said.
+    #[serde(default)]
+    pub children_oom_killed: u64,
 }
 
 impl AgentRecord {

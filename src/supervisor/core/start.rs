@@ -181,9 +181,9 @@ impl Draft<'_> {
             turns: Turns::Untold,
             session: session.clone(),
             told: None,
-            children_oom_killed: 0,
             transcript: None,
             turn_began: None,
+            children_oom_killed: 0,
         });
         let pipe = l.pipe;
         l.look_again = None;

@@ -57,7 +57,7 @@ impl Daemon {
                 self.signal_server(&name, server, Signal::KILL);
             }
             Action::RetireHost(name, server) => self.retire_host(&name, server),
-            Action::Start(start) => self.start(start),
+            Action::Start(start) => self.to_start.push_back(start),
             Action::ReadDeath(name, epoch) => self.read_death(&name, epoch, Now::read().boot, 0),
             Action::Clear(name, agent) => self.clear(&name, agent),
             Action::End(name, agent, force) => self.end_agent(&name, agent, force),
@@ -173,7 +173,7 @@ impl Daemon {
         let child = self.children.get(name).and_then(|(child, _)| ProcId::of(process::pid_of(child)).ok().flatten());
         let server = self.servers.get(name).map(|(server, _)| *server).or(child).or(recorded);
         let socket = crate::supervisor::control::socket_path(&self.config.runtime_dir);
-        let set = Leftovers { name, control_socket: &socket, server, agent: None };
+        let set = Leftovers { name, control_socket: &socket, server, agent: None, marked: None };
         if let Some(server) = server {
             self.signal_server(name, server, Signal::CONT);
             // While it lives it is the subreaper: what was double-forked without the marker is found below it only.

@@ -8,7 +8,7 @@ use crate::supervisor::core::event::Event;
 use crate::supervisor::core::world::Said;
 use crate::supervisor::leftovers::Leftovers;
 use crate::supervisor::names::LoopName;
-use crate::support::process::ProcId;
+use crate::support::process::{ProcId, tree};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -30,6 +30,9 @@ const FREEZE_ROUNDS: usize = 20;
 pub(super) struct Clearing {
     /// The agent itself, in case its server died before it.
     agent: Option<ProcId>,
+    /// The tmux server below which it all ran, if it lived when the clearing was asked for. Not the one that lives now: a
+    /// new one may have come meanwhile, and nothing of the old one's is below that.
+    server: Option<ProcId>,
     /// Readable as those that were killed end.
     pub(super) pidfds: Vec<OwnedFd>,
     /// Tells when the agent's cgroup is empty.
@@ -52,15 +55,33 @@ impl Daemon {
         control::socket_path(&self.config.runtime_dir)
     }
 
+    /// Takes a clearing on. Its rounds come when the decisions at hand are carried out, so that several loops whose tmux
+    /// servers are gone share one look at all processes.
     pub(super) fn clear(&mut self, name: &LoopName, agent: Option<ProcId>) {
+        let server = self.servers.get(name).map(|(server, _)| *server);
         let (pidfds, killed) = Default::default();
-        let clearing = Clearing { agent, pidfds, events: None, killed, rounds: 0, said: Said::No };
+        let clearing = Clearing { agent, server, pidfds, events: None, killed, rounds: 0, said: Said::No };
         self.clearing.insert(name.clone(), clearing);
-        self.clear_round(name);
+        self.to_clear.insert(name.clone());
+    }
+
+    /// A round for each of those that wait for one.
+    pub(super) fn clear_waiting(&mut self) {
+        let names = std::mem::take(&mut self.to_clear);
+        let serverless = |name: &&LoopName| self.clearing.get(*name).is_some_and(|c| c.server.is_none());
+        let serverless = names.iter().filter(serverless).count();
+        let marked = match serverless {
+            0 | 1 => None,
+            // Failed, each looks for itself, and says so.
+            _ => tree::Marked::find(&self.control_socket()).ok(),
+        };
+        for name in names {
+            self.clear_round(&name, marked.as_ref());
+        }
     }
 
     /// One round. Over when a round finds nothing.
-    pub(super) fn clear_round(&mut self, name: &LoopName) {
+    fn clear_round(&mut self, name: &LoopName, marked: Option<&tree::Marked>) {
         if !self.clearing.contains_key(name) {
             return;
         }
@@ -70,11 +91,13 @@ impl Daemon {
             Round::Killed { found, events } => return self.killed_in_unit(name, found, events),
         }
         let socket = self.control_socket();
-        let server = self.servers.get(name).map(|(server, _)| *server);
         let Some(clearing) = self.clearing.get_mut(name) else { return };
         clearing.events = None;
         self.retries.retain(|(_, r)| !matches!(r, Retry::Clear { name: n } if n == name));
-        let set = Leftovers { name, control_socket: &socket, server, agent: clearing.agent };
+        let (server, agent) = (clearing.server, clearing.agent);
+        // Of one that had a server the look came too early should that die now.
+        let marked = marked.filter(|_| server.is_none());
+        let set = Leftovers { name, control_socket: &socket, server, agent, marked };
         let round = match set.kill_round() {
             Ok(round) => round,
             Err(e) => {
@@ -147,7 +170,7 @@ impl Daemon {
         let socket = self.control_socket();
         let server = self.servers.get(name).map(|(server, _)| *server);
         let agent = self.agents.get(name).map(|(_, agent, _)| *agent);
-        let set = Leftovers { name, control_socket: &socket, server, agent };
+        let set = Leftovers { name, control_socket: &socket, server, agent, marked: None };
         for _ in 0..FREEZE_ROUNDS {
             match set.freeze_round() {
                 Ok(round) if round.found.is_empty() => return,
@@ -175,7 +198,7 @@ impl Daemon {
         let socket = self.control_socket();
         let server = self.servers.get(name).map(|(server, _)| *server);
         let agent = self.agents.get(name).map(|(_, agent, _)| *agent);
-        let set = Leftovers { name, control_socket: &socket, server, agent };
+        let set = Leftovers { name, control_socket: &socket, server, agent, marked: None };
         match set.thaw() {
             Ok(round) => {
                 for (id, why) in round.refused {

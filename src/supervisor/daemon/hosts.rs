@@ -13,6 +13,7 @@ use crate::supervisor::session::{self, SessionSpec};
 use crate::supervisor::socket_watch::SocketEvent;
 use crate::supervisor::tmux::{self, Failure, Probe};
 use crate::support::clock::Now;
+use crate::support::process::ended::{self, Ended};
 use crate::support::process::{self, Delivery, ProcId, tree};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::os::fd::OwnedFd;
@@ -27,8 +28,6 @@ const COMING_TRIES: u32 = 100;
 const DEATH_RETRY_MS: [u64; 6] = [1, 2, 5, 20, 50, 100];
 /// How long tmux is asked for the cause of a death before it is called unknown.
 const DEATH_PATIENCE_MS: u64 = 1_000;
-/// After so many looks without an answer tmux is told again that a child of it died.
-const MISSED_AFTER: u32 = 1;
 /// Between two attempts to run tmux, or to watch a process, where the machine does not let us.
 const CANNOT_ASK_MS: u64 = 5_000;
 /// How long the event loop stands still for a session host that was killed: it ends within milliseconds.
@@ -371,11 +370,33 @@ impl Daemon {
         }
     }
 
+    /// What an agent died of: from the kernel if it was killed, which is told at once, else from tmux.
     pub(super) fn read_death(&mut self, name: &LoopName, epoch: u64, since: u64, tries: u32) {
+        if let Some(signal) = self.killed_by(name, epoch) {
+            let cause = self.killed_by_whom(name, epoch, DeathCause::Killed { signal });
+            let (name, piped) = (name.clone(), self.pipes.contains_key(name));
+            self.queue.push_back(Event::DeathRead { name, epoch, cause, piped });
+            return;
+        }
         let purpose = Purpose::Death { name: name.clone(), epoch, since, tries };
         if let Err(why) = self.tmux(name, &tmux::probe(), purpose) {
             tracing::warn!("{name}: {why}");
             self.death_unknown(name, epoch);
+        }
+    }
+
+    /// The signal that killed the agent of this epoch, while tmux has not reaped it. Not of SIGHUP and not of an exit: that
+    /// is also how it ends when its terminal goes because the tmux server is being ended, which is no death of the
+    /// agent; tmux, which then answers no more, must be asked.
+    fn killed_by(&self, name: &LoopName, epoch: u64) -> Option<i32> {
+        let agent = self.world.loops.get(name)?.record.agent.as_ref().filter(|agent| agent.epoch == epoch)?;
+        match ended::how(agent.process?) {
+            Ok(Some(Ended::Killed(signal))) if signal != Signal::HUP.as_raw() => Some(signal),
+            Ok(_) => None,
+            Err(e) => {
+                tracing::warn!("{name}: looking at how its agent ended: {e}; its tmux server is asked");
+                None
+            }
         }
     }
 
@@ -427,9 +448,10 @@ impl Daemon {
             (_, Some(signal)) => self.killed_by_whom(&name, epoch, DeathCause::Killed { signal }),
             (Some(status), None) => DeathCause::Exited { status },
             (None, None) if Now::read().boot < since + DEATH_PATIENCE_MS => {
-                // tmux 3.3a misses the signal of one death in ten (tried, also with nothing of ours around it) and
-                // leaves the zombie; told again it looks.
-                if let Some((server, _)) = self.servers.get(&name).filter(|_| tries >= MISSED_AFTER) {
+                // The helper that tmux runs for utmp when a pane ends (libutempter) has SIGCHLD ignored meanwhile: tmux
+                // 3.3a misses the death and leaves the zombie. Told again it looks; it has answered, so the helper is
+                // over.
+                if let Some((server, _)) = self.servers.get(&name) {
                     self.signal_server(&name, *server, Signal::CHILD);
                 }
                 let wait = DEATH_RETRY_MS[(tries as usize).min(DEATH_RETRY_MS.len() - 1)];

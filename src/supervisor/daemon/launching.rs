@@ -9,16 +9,47 @@ use crate::supervisor::config::{LARGEST_PROMPT, read_text};
 use crate::supervisor::control;
 use crate::supervisor::core::action::Start;
 use crate::supervisor::core::event::{Event, NotStarted};
-use crate::supervisor::core::world::Pipe;
+use crate::supervisor::core::stage::{Respawn, Stage};
+use crate::supervisor::core::world::{Loop, Pipe};
 use crate::supervisor::launch::LaunchSpec;
 use crate::supervisor::session;
 use crate::supervisor::tmux;
 use crate::support::private_file;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Starts that tmux carries out at once. Each is half a dozen processes; a hundred at once keep each other from ending
+/// before their deadline.
+const AT_ONCE: usize = 16;
 
 impl Daemon {
-    pub(super) fn start(&mut self, start: Start) {
+    /// Carries out the starts that were decided and that there is room for, until the moment given; the rest comes after a
+    /// look at what has happened meanwhile.
+    pub(super) fn start_waiting(&mut self, until: Instant) {
+        while self.can_start() {
+            let Some(start) = self.to_start.pop_front() else { return };
+            self.start(start);
+            if Instant::now() >= until {
+                return;
+            }
+        }
+    }
+
+    /// Whether a start waits that there is room for.
+    pub(super) fn can_start(&self) -> bool {
+        let under_way = self.tasks.iter().filter(|t| matches!(t.purpose, Purpose::Respawn { .. })).count();
+        !self.to_start.is_empty() && under_way < AT_ONCE
+    }
+
+    fn start(&mut self, start: Start) {
+        let wanted = |l: &Loop| {
+            matches!(l.stage, Stage::Starting { respawn: Respawn::Sent, .. }) && l.live_epoch() == Some(start.epoch)
+        };
+        if !self.world.loops.get(&start.name).is_some_and(wanted) {
+            // It was given up while it waited for its turn; nothing was told to tmux.
+            return;
+        }
         self.drop_texts(&start.name, "its agent was started anew");
         // The intent must be durable before there can be an agent.
         let begun = match self.save_loop(&start.name) {

@@ -20,9 +20,10 @@ mod units;
 
 use super::config::Config;
 use super::control::server::{ConnectionId, Server};
+use super::core::action::{Action, Start};
+use super::core::decide;
 use super::core::event::{Event, Leave};
 use super::core::world::{RequestId, World};
-use super::core::{action::Action, decide};
 use super::journal::Journal;
 use super::names::LoopName;
 use super::socket_watch::SocketWatch;
@@ -31,13 +32,17 @@ use crate::support::clock::Now;
 use crate::support::process::ProcId;
 use clearing::Clearing;
 use saving::Dirty;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Child;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tasks::Running;
+
+/// How long events are dealt with before the daemon looks at what has come meanwhile.
+const AT_A_STRETCH: Duration = Duration::from_millis(5);
 
 /// How the daemon is run.
 #[derive(Debug, Clone)]
@@ -110,6 +115,10 @@ struct Daemon {
     /// The log pipes of living panes.
     pipes: BTreeMap<LoopName, (ProcId, OwnedFd)>,
     clearing: BTreeMap<LoopName, Clearing>,
+    /// Those of them whose next round is due.
+    to_clear: BTreeSet<LoopName>,
+    /// Starts that were decided, in their order.
+    to_start: VecDeque<Start>,
     /// What is to be done again at a moment, in milliseconds since boot.
     retries: Vec<(u64, tasks::Retry)>,
     dirty: Dirty,
@@ -134,9 +143,24 @@ struct SignalPipes {
 }
 
 impl Daemon {
-    /// Has the core decide about each event until none is left, then makes durable what is not yet.
+    /// Has the core decide about each event until none is left, then makes durable what is not yet. After a moment of
+    /// that it stops, so that whoever asks meanwhile need not wait for a hundred loops that start; what is left in the
+    /// queue is gone on with after a look at what has come.
     fn settle(&mut self) {
-        while let Some(event) = self.queue.pop_front() {
+        let until = Instant::now() + AT_A_STRETCH;
+        loop {
+            let Some(event) = self.queue.pop_front() else {
+                self.clear_waiting();
+                self.start_waiting(until);
+                if self.queue.is_empty() {
+                    self.save_dirty();
+                }
+                if self.queue.is_empty() {
+                    // Starts that wait go on after a look at what has come.
+                    return;
+                }
+                continue;
+            };
             let now = Now::read();
             if let Event::Asked { request, what, .. } = &event {
                 // An answer may rest on what an earlier decision could not save: "it is stopped" must hold after a
@@ -151,8 +175,8 @@ impl Daemon {
                 Event::Asked { request, .. } => self.carry_out_asked(request, actions),
                 _ => self.carry_out(actions),
             }
-            if self.queue.is_empty() {
-                self.save_dirty();
+            if self.ending == Ending::No && !self.queue.is_empty() && Instant::now() >= until {
+                return;
             }
         }
     }

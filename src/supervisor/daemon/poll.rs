@@ -112,6 +112,9 @@ impl Daemon {
 
     /// Until the next moment at which something is due.
     fn timeout(&self, now: Now) -> Option<Timespec> {
+        if !self.queue.is_empty() || self.can_start() {
+            return Some(Timespec::default());
+        }
         let tasks = self.tasks.iter().map(|running| running.task.deadline());
         let retries = self.retries.iter().map(|(at, _)| *at);
         let control = self.server.wake_at();
@@ -151,7 +154,7 @@ impl Daemon {
             Token::Server(name) => self.server_ended(&name),
             Token::Child(name) => self.child_ended(&name),
             Token::Pipe(name) => self.pipe_ended(&name),
-            Token::Clear(name) => self.clear_round(&name),
+            Token::Clear(name) => drop(self.to_clear.insert(name)),
             Token::Memory(name) => self.killed_for_memory(&name),
         }
         Ok(())
@@ -166,7 +169,7 @@ impl Daemon {
             match retry {
                 Retry::Probe { name, tries } => self.probe(&name, tries),
                 Retry::Death { name, epoch, since, tries } => self.read_death(&name, epoch, since, tries),
-                Retry::Clear { name } => self.clear_round(&name),
+                Retry::Clear { name } => drop(self.to_clear.insert(name)),
                 Retry::Freeze { name } => self.freeze(&name),
                 Retry::Victim { name } => self.look_for_victims(&name),
                 Retry::Save => drop(self.save_dirty()),
@@ -178,7 +181,8 @@ impl Daemon {
         if now.boot >= self.housekeeping {
             self.housekeeping(now);
         }
-        if self.world.wake_at.is_some_and(|at| now.boot >= at) {
+        // Any event looks at what is due.
+        if self.queue.is_empty() && self.world.wake_at.is_some_and(|at| now.boot >= at) {
             self.queue.push_back(Event::Tick);
         }
     }

@@ -19,7 +19,7 @@ use crate::support::process::BootId;
 use anyhow::{Context, bail};
 use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
@@ -109,6 +109,8 @@ pub(super) fn begin(config: Arc<Config>, options: RunOptions) -> anyhow::Result<
         told: super::manager::Told::from_environment(now),
         pipes: BTreeMap::new(),
         clearing: BTreeMap::new(),
+        to_clear: BTreeSet::new(),
+        to_start: VecDeque::new(),
         retries: Vec::new(),
         dirty: Dirty::default(),
         watch,

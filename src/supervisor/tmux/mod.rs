@@ -10,7 +10,7 @@ use crate::support::child::{End, Finished};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The pane of a session: the first and only one of its server. Never the session's name, which could be renamed.
@@ -51,7 +51,9 @@ impl Call {
 
 /// A tmux client for the server at `socket`, without a command yet.
 pub fn client(socket: &Path) -> Command {
-    let mut command = Command::new("tmux");
+    // Found here: with a bare name and a PATH of its own, the standard library forks the daemon instead of letting the
+    // child borrow its memory until the exec, and tries each folder with an exec.
+    let mut command = Command::new(find("tmux").unwrap_or_else(|| "tmux".into()));
     command.env_clear().env("LC_CTYPE", "C.UTF-8").current_dir("/");
     // Where `tmux` itself is found.
     if let Some(path) = std::env::var_os("PATH") {
@@ -59,6 +61,16 @@ pub fn client(socket: &Path) -> Command {
     }
     command.args(["-N", "-u", "-f", "/dev/null", "-S"]).arg(socket);
     command
+}
+
+/// Where PATH has this program. Looked for each time: an update may move it.
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    // A relative folder would be looked for from another one once the child has changed to its own.
+    let mut candidates = std::env::split_paths(&path).filter(|dir| dir.is_absolute()).map(|dir| dir.join(program));
+    // What cannot be looked at is passed over, as exec does.
+    let runs = |file: &PathBuf| file.is_file() && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok();
+    candidates.find(runs)
 }
 
 /// Why tmux did not do what it was told.

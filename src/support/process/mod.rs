@@ -1,6 +1,8 @@
 //! Processes by identity: a pid can be used again, a pid with its start time cannot within one boot.
-//! Owns reading that identity and signalling by it; [`tree`] finds processes, [`memory`] measures them.
+//! Owns reading that identity and signalling by it; [`tree`] finds processes, [`memory`] measures them, [`ended`] tells
+//! how they ended.
 
+pub mod ended;
 pub mod memory;
 pub mod tree;
 

@@ -79,29 +79,55 @@ pub fn children(pid: i32) -> io::Result<Vec<ProcId>> {
     Ok(found)
 }
 
-/// Every living process of this user whose environment has both `CC_CI_LOOP=<name>` and `CC_CI_SOCKET=<socket>`, but
-/// the caller. The socket keeps two supervisors on one machine apart. A program that made itself undumpable (some
-/// ssh-agents) hides its environment and is not found.
+/// The processes of this user that carry the marker of one supervisor's loops, as one look at all of `/proc` found them.
+#[derive(Debug, Default)]
+pub struct Marked {
+    by_loop: HashMap<Vec<u8>, Vec<ProcId>>,
+}
+
+impl Marked {
+    /// Every living process of this user whose environment has `CC_CI_SOCKET=<socket>`, but the caller. The socket keeps
+    /// two supervisors on one machine apart. A program that made itself undumpable (some ssh-agents) hides its environment
+    /// and is not found.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be read.
+    pub fn find(control_socket: &Path) -> io::Result<Self> {
+        let uid = rustix::process::geteuid().as_raw();
+        let me = own_pid();
+        let by_socket = [SOCKET_VAR.as_bytes(), b"=", control_socket.as_os_str().as_bytes()].concat();
+        let by_loop = [LOOP_VAR.as_bytes(), b"="].concat();
+        let mut found = Self::default();
+        for pid in all_pids()? {
+            if pid == me || !owned_by(pid, uid)? {
+                continue;
+            }
+            let Some(environ) = environ(pid)? else { continue };
+            let vars = || environ.split(|b| *b == 0);
+            if !vars().any(|var| var == by_socket) {
+                continue;
+            }
+            let Some(id) = ProcId::of(pid)? else { continue };
+            // A variable that is there twice counts as both.
+            for name in vars().filter_map(|var| var.strip_prefix(by_loop.as_slice())) {
+                found.by_loop.entry(name.to_owned()).or_default().push(id);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Those with `CC_CI_LOOP=<loop_name>` too.
+    pub fn of(&self, loop_name: &str) -> &[ProcId] {
+        self.by_loop.get(loop_name.as_bytes()).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// What [`Marked`] finds for one loop.
 ///
 /// # Errors
 /// When `/proc` cannot be read.
 pub fn marked(loop_name: &str, control_socket: &Path) -> io::Result<Vec<ProcId>> {
-    let uid = rustix::process::geteuid().as_raw();
-    let me = own_pid();
-    let by_loop = [LOOP_VAR.as_bytes(), b"=", loop_name.as_bytes()].concat();
-    let by_socket = [SOCKET_VAR.as_bytes(), b"=", control_socket.as_os_str().as_bytes()].concat();
-    let mut found = Vec::new();
-    for pid in all_pids()? {
-        if pid == me || !owned_by(pid, uid)? {
-            continue;
-        }
-        let Some(environ) = environ(pid)? else { continue };
-        let has = |var: &[u8]| environ.split(|b| *b == 0).any(|v| v == var);
-        if has(&by_loop) && has(&by_socket) {
-            found.extend(ProcId::of(pid)?);
-        }
-    }
-    Ok(found)
+    Ok(Marked::find(control_socket)?.of(loop_name).to_vec())
 }
 
 /// The environment that a process was started with, as `KEY=value` parts that each end in NUL; `None` when the process

@@ -59,6 +59,20 @@ fn a_server_that_misses_two_deadlines_is_killed_and_its_loop_goes_on_in_another(
 }
 
 #[test]
+fn a_killed_server_that_does_not_end_is_a_hold_and_said_once() {
+    let mut m = one(talker());
+    if let Some(server) = &mut m.place("builder").server {
+        (server.hung, server.asleep) = (true, true);
+    }
+    m.dies("builder", EXIT);
+    m.run(5 * SECOND);
+    assert_eq!((m.decided("session-host-hung"), m.told("session-host")), (true, 0));
+    m.run(MINUTE);
+    assert_eq!((m.hold("builder"), m.told("session-host")), (Some(HoldKind::NoSessionHost), 1));
+    assert!(m.holds("builder")[0].what.contains("has not ended"));
+}
+
+#[test]
 fn one_hung_server_does_not_delay_another_loop() {
     let mut m = Machine::tame(pair());
     if let Some(server) = &mut m.place("adversary").server {

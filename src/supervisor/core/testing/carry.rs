@@ -25,6 +25,10 @@ impl Machine {
             Action::ProbeHost(name, how) => self.probe(&name, how),
             Action::SpawnHost(name) => self.spawn_host(&name),
             Action::KillHost(name, server) => {
+                let place = self.places.get(&name).and_then(|place| place.server.as_ref());
+                if place.is_some_and(|s| s.id == server && s.asleep) {
+                    return;
+                }
                 if let Some(place) = self.places.get_mut(&name) {
                     if place.server.as_ref().is_some_and(|s| s.id == server) {
                         place.server_dies();
@@ -234,7 +238,7 @@ impl Machine {
         if place.server.as_ref().is_none_or(|s| s.hung) {
             place.server_dies();
             let pane = Pane { placeholder, piped: true, ..Pane::default() };
-            place.server = Some(Server { id, hung: false, pane: Some(pane) });
+            place.server = Some(Server { id, hung: false, asleep: false, pane: Some(pane) });
         }
         self.probe(name, How::Ask);
     }

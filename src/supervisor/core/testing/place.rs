@@ -43,6 +43,8 @@ pub struct Pane {
 pub struct Server {
     pub id: ProcId,
     pub hung: bool,
+    /// It sleeps in the kernel: no signal ends it.
+    pub asleep: bool,
     pub pane: Option<Pane>,
 }
 
