@@ -125,7 +125,7 @@ fn said_inside(lab: &Lab, number: usize, how: &str, line: &str) -> String {
     std::fs::write(&file, script).unwrap();
     let run = match how {
         "inside" => format!("run sh {}", file.display()),
-        _ => format!("run (env -i /usr/bin/env setsid sh {} </dev/null &)", file.display()),
+        _ => format!("run (env -i PATH=\"$PATH\" setsid sh {} </dev/null &)", file.display()),
     };
     lab.done(Request::Nudge { name: loop_name("builder"), text: run });
     lab.wait_for("the answer", || when(out.exists(), "none"));

@@ -16,7 +16,7 @@ fn reexecuted() {
 }
 
 /// Leaves a double-forked child in a session of its own, with an empty environment.
-const HIDES_A_CHILD: &str = "(env -i setsid sh -c 'echo $$ >hidden; exec sleep 1000' </dev/null >/dev/null 2>&1 &); touch ready; exec sleep 1001";
+const HIDES_A_CHILD: &str = "(env -i PATH=\"$PATH\" setsid sh -c 'echo $$ >hidden; exec sleep 1000' </dev/null >/dev/null 2>&1 &); touch ready; exec sleep 1001";
 
 #[test]
 fn a_double_forked_child_without_marker_is_found_below_the_server_and_killed_and_the_pipe_lives_on() {
@@ -56,7 +56,7 @@ fn an_agent_that_ignores_sighup_outlives_its_server_and_is_found_by_its_marker()
 #[test]
 fn a_recorded_agent_that_lost_its_marker_is_found_by_its_identity_and_not_by_its_pid() {
     let mut host = Host::start();
-    let agent = host.run(1, "trap '' HUP; touch ready; exec env -i sleep 1000");
+    let agent = host.run(1, "trap '' HUP; touch ready; exec env -i \"$(command -v sleep)\" 1000");
     wait_for("the marker to be gone", || match tree::environ(agent.pid).unwrap() {
         Some(environ) if environ.is_empty() => Ok(()),
         other => Err(other),
@@ -145,7 +145,7 @@ fn how_long_a_client_call_a_search_and_a_restart_take() {
     let (mut seen, mut cause, mut clean, mut started) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for epoch in 2..102 {
         // What does not depend on the death is there before it.
-        let spec = host.spec(epoch, &["/bin/sleep", "1000"]);
+        let spec = host.spec(epoch, &["sleep", "1000"]);
         let argv = host.agent_argv(&spec);
         let pidfd = cc_ci::support::process::open_pidfd(agent).unwrap().unwrap();
         let start = Instant::now();
@@ -168,7 +168,7 @@ fn how_long_a_client_call_a_search_and_a_restart_take() {
         agent = ProcId::of(pid).unwrap().unwrap();
         // It reads its spec before the next one is written.
         wait_for("the program", || match tree::cmdline(pid).unwrap() {
-            line if line.starts_with(b"/bin/sleep") => Ok(()),
+            line if line.starts_with(b"sleep") => Ok(()),
             line => Err(line),
         });
     }

@@ -37,7 +37,7 @@ const SCRIPTS: [(&str, &str); 6] = [
     (
         "messy.sh",
         "(trap '' HUP TERM; exec sleep 100000) & echo $! >>'@dir@/children'\n\
-         (env -i setsid sh -c 'echo $$ >>@dir@/children; exec sleep 100000' </dev/null >/dev/null 2>&1 &)\n",
+         (env -i PATH=\"$PATH\" setsid sh -c 'echo $$ >>@dir@/children; exec sleep 100000' </dev/null >/dev/null 2>&1 &)\n",
     ),
 ];
 
