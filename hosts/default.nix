@@ -9,6 +9,7 @@ lib.mapAttrs (
   lib.nixosSystem {
     modules = [
       inputs.self.nixosModules.default
+      inputs.sops-nix.nixosModules.sops
       { networking.hostName = name; }
       ./${name}
     ];

@@ -1,4 +1,9 @@
 # All modules. Each does nothing until it is enabled.
 {
-  imports = [ ./orchestrator.nix ];
+  imports = [
+    ./orchestrator.nix
+    ./secrets.nix
+    ./ssh.nix
+    ./tailscaled.nix
+  ];
 }

@@ -4,8 +4,8 @@ let
   own = import ./lib.nix { inherit lib; };
   cfg = config.services.cc-ci-orchestrator;
   loops = lib.filterAttrs (_: loop: loop.enable) cfg.loops;
-  placed = config.services.cc-ci-secrets.files or { };
-  placing = config.services.cc-ci-secrets.enable or false;
+  placed = config.services.cc-ci-secrets.files;
+  placing = config.services.cc-ci-secrets.enable;
 
   here = "services.cc-ci-orchestrator";
   quoted = names: lib.concatMapStringsSep ", " (name: "`${name}`") names;

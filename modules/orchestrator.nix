@@ -86,7 +86,7 @@ in
         types.submodule (
           import ./loop.nix {
             inherit lib toml;
-            placed = config.services.cc-ci-secrets.files or { };
+            placed = config.services.cc-ci-secrets.files;
           }
         )
       );

@@ -61,7 +61,9 @@ let
 
     ${lib.trim (plain (option.description.text or option.description or ""))}
 
-    - Type: ${lib.removePrefix "open submodule of " option.type}${lib.optionalString option.readOnly ", read-only"}
+    - Type: ${
+      lib.replaceStrings [ "open submodule of " ] [ "" ] option.type
+    }${lib.optionalString option.readOnly ", read-only"}
     ${lib.optionalString (option ? default) "- Default:${gap option.default}\n"}${
       lib.optionalString (option ? example) "- Example:${gap option.example}\n"
     }'';

@@ -16,6 +16,8 @@ in
   imports = [
     "${modulesPath}/virtualisation/incus-virtual-machine.nix"
     ./loops.nix
+    ./network.nix
+    ./secrets.nix
   ];
 
   nixpkgs.hostPlatform = "x86_64-linux";
@@ -39,6 +41,7 @@ in
   # The VM image comes with an empty password of root's. A way in without the network is `incus exec`.
   users.users.root = {
     hashedPassword = "!";
+    initialHashedPassword = lib.mkForce null;
     openssh.authorizedKeys.keys = operatorKeys;
   };
   warnings = lib.optional (operatorKeys == [ ]) ''

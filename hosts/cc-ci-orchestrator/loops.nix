@@ -11,6 +11,13 @@ let
     {
       agent = "claude";
       package = pkgs.claude-code;
+      needs = [ "proxy" ];
+      secrets = [
+        "testenv"
+        "root-ssh-key"
+        "incus-certificate"
+        "incus-key"
+      ];
       args = [
         "--remote-control"
         "{loop}"
