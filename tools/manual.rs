@@ -11,7 +11,8 @@ fn main() -> anyhow::Result<()> {
     let (Some(share), None) = (args.next(), args.next()) else {
         bail!("reading the command line: one argument is needed, the folder to write to; it becomes `/usr/share`");
     };
-    for command in [cc_ci::supervisor::cli::command()] {
+    let programs = [cc_ci::supervisor::cli::command(), cc_ci::proxy::cli::command(), cc_ci::secrets::cli::command()];
+    for command in programs {
         let name = command.get_name().to_owned();
         write(command, &share).with_context(|| format!("write the manual of `{name}` into `{}`", share.display()))?;
     }

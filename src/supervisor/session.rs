@@ -24,6 +24,9 @@ use std::process::{Child, Command, Stdio};
 /// The name of a session's socket in its folder.
 pub const SOCKET: &str = "tmux.sock";
 
+/// Held by the session's tmux server for as long as it lives, with its pid in it.
+const LOCK: &str = "server.lock";
+
 /// The longest path that a socket can have on Linux, in bytes, without the NUL.
 const MAX_SOCKET_PATH: usize = 107;
 
@@ -166,7 +169,7 @@ pub fn run(spec: &SessionSpec) -> Result<Infallible, SessionError> {
 fn claim(spec: &SessionSpec, dir: &Path, socket: &Path) -> Result<File, SessionError> {
     let name = &spec.name;
     let lives = |how| SessionError::Lives { name: name.clone(), how, socket: socket.to_owned() };
-    let path = dir.join("server.lock");
+    let path = dir.join(LOCK);
     let at = |cause| SessionError::Path { doing: "lock", path: path.clone(), cause };
     let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(at)?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -190,11 +193,20 @@ fn claim(spec: &SessionSpec, dir: &Path, socket: &Path) -> Result<File, SessionE
     }
 }
 
+/// The pid of the tmux server of a session, as it wrote it when it began. It may have ended since.
+pub fn last_server(runtime_dir: &Path, name: &LoopName) -> Option<i32> {
+    locked_by(&session_dir(runtime_dir, name).join(LOCK))
+}
+
+/// What cannot be read names nobody.
+fn locked_by(lock: &Path) -> Option<i32> {
+    std::fs::read_to_string(lock).ok()?.trim().parse().ok()
+}
+
 /// Has the living server make its socket again, in case it was removed and nobody knows the server any more but its lock:
 /// the supervisor finds it by the socket. One that was left stopped goes on; while loops are frozen no session starts.
 fn call_back(lock: &Path, socket: &Path) {
-    let server = std::fs::read_to_string(lock).ok().and_then(|text| text.trim().parse().ok());
-    let Some(server) = server.and_then(|pid| ProcId::of(pid).ok().flatten()) else { return };
+    let Some(server) = locked_by(lock).and_then(|pid| ProcId::of(pid).ok().flatten()) else { return };
     // The pid may be somebody else's by now; only a server of this socket has it in its argv.
     let argv = std::fs::read(format!("/proc/{}/cmdline", server.pid)).unwrap_or_default();
     if argv.split(|b| *b == 0).any(|arg| arg == socket.as_os_str().as_bytes()) {

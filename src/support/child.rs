@@ -115,6 +115,11 @@ impl Task {
         self.deadline
     }
 
+    /// Gives it more time, or less.
+    pub fn set_deadline(&mut self, deadline: u64) {
+        self.deadline = deadline;
+    }
+
     /// What to poll; when one of them is ready, call [`Task::progress`].
     pub fn poll_fds(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
         let mut fds = vec![(self.pidfd.as_fd(), PollFlags::IN)];

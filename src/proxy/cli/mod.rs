@@ -11,7 +11,7 @@ use super::{guard, serve};
 use crate::support::log;
 use crate::support::units::parse_duration;
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
@@ -86,6 +86,11 @@ pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode> {
         let _ = e.print();
         ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2))
     })
+}
+
+/// The whole command line, for what is generated from it (completions, the manual).
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Does what the command line says, and says what went wrong.

@@ -8,7 +8,7 @@ use super::manifest::{Manifest, SecretName, read_file};
 use super::{bootstrap, worker};
 use crate::supervisor::cli::fault::{Fault, exit_code};
 use crate::support::config::parse::{ConfigErrors, Parsed};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;
@@ -90,6 +90,11 @@ struct KeyArgs {
     /// Replace a different key that is there
     #[arg(long)]
     replace: bool,
+}
+
+/// The whole command line, for what is generated from it (completions, the manual).
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Reads the command line. On `Err` everything was said: help, version, or what is wrong with it.

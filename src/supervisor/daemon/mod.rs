@@ -12,6 +12,7 @@ mod hosts;
 mod launching;
 mod looks;
 mod manager;
+mod patience;
 mod poll;
 mod saving;
 mod startup;

@@ -193,7 +193,10 @@ impl Daemon {
         while index < self.tasks.len() {
             let running = &mut self.tasks[index];
             let finished = match running.task.progress() {
-                Ok(None) => running.task.kill_overdue(now.boot),
+                Ok(None) => {
+                    running.be_patient(now.boot);
+                    running.task.kill_overdue(now.boot)
+                }
                 other => other,
             };
             match finished {

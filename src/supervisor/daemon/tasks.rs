@@ -1,17 +1,19 @@
 //! Children with a deadline: what each is for, and what its end means.
 
 use super::Daemon;
+use super::patience::Asked;
 use crate::supervisor::core::event::{Event, NotStarted};
 use crate::supervisor::core::world::RequestId;
 use crate::supervisor::names::{LoopName, NeedName};
+use crate::supervisor::session;
 use crate::supervisor::tmux::{self, Failure};
 use crate::support::child::{End, Finished, Task};
 use crate::support::clock::Now;
 use crate::support::process::ProcId;
 use std::process::Command;
 
-/// A tmux server answers in milliseconds; one that takes this long is stuck. It is asked a second time before it is
-/// called hung.
+/// A tmux server answers in milliseconds; one that takes this long is stuck, unless the machine kept it from answering
+/// (`patience`). It is asked a second time before it is called hung.
 pub(super) const TMUX_DEADLINE_MS: u64 = 2_000;
 /// git on a large clone that is not in the page cache.
 pub(super) const GIT_DEADLINE_MS: u64 = 30_000;
@@ -26,6 +28,18 @@ const NOTIFY_WAITING: usize = 256;
 pub(super) struct Running {
     pub(super) task: Task,
     pub(super) purpose: Purpose,
+    /// Of a tmux call.
+    pub(super) asked: Option<Asked>,
+}
+
+impl Running {
+    /// Gives a tmux call that is overdue more time if the machine is what keeps it.
+    pub(super) fn be_patient(&mut self, now: u64) {
+        let Some(asked) = self.asked.filter(|_| now >= self.task.deadline()) else { return };
+        if let Some(deadline) = asked.more_time(self.task.pid(), now) {
+            self.task.set_deadline(deadline);
+        }
+    }
 }
 
 /// What a child is for.
@@ -80,14 +94,22 @@ impl Daemon {
         let program = command.get_program().to_string_lossy().into_owned();
         let deadline = Now::read().boot.saturating_add(deadline_ms);
         let task = Task::spawn(command, input, deadline).map_err(|e| format!("running `{program}`: {e}"))?;
-        self.tasks.push(Running { task, purpose });
+        self.tasks.push(Running { task, purpose, asked: None });
         Ok(())
     }
 
     /// Says something to a loop's tmux server.
     pub(super) fn tmux(&mut self, name: &LoopName, call: &tmux::Call, purpose: Purpose) -> Result<(), String> {
         let socket = self.socket(name);
-        self.spawn(call.command(&socket), call.input.clone(), TMUX_DEADLINE_MS, purpose)
+        let server = self.servers.get(name).map(|(server, _)| server.pid);
+        // Before it has answered for the first time only it says who it is.
+        let server = server.or_else(|| session::last_server(&self.config.runtime_dir, name));
+        let asked = Asked::new(Now::read().boot, server);
+        self.spawn(call.command(&socket), call.input.clone(), TMUX_DEADLINE_MS, purpose)?;
+        if let Some(running) = self.tasks.last_mut() {
+            running.asked = Some(asked);
+        }
+        Ok(())
     }
 
     pub(super) fn task_ended(&mut self, purpose: Purpose, ended: &Finished) {

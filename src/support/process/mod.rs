@@ -5,6 +5,7 @@
 pub mod ended;
 pub mod memory;
 pub mod tree;
+pub mod usage;
 
 use procfs::FromRead;
 use rustix::io::Errno;
