@@ -11,7 +11,7 @@ for completion in "$share"/bash-completion/completions/*; do
         grep -q "^$name \\\\- ." "$page" || { echo "$page has no name section" >&2; exit 1; }
     done
     for file in "$completion" "$share/zsh/site-functions/_$program" "$share/fish/vendor_completions.d/$program.fish"; do
-        grep -q -- '[- ]config' "$file" || { echo "$file does not know --config" >&2; exit 1; }
+        grep -Eq -- '[- ](config|manifest)' "$file" || { echo "$file knows neither --config nor --manifest" >&2; exit 1; }
     done
     if command -v bash >/dev/null; then bash -n "$completion"; fi
 done

@@ -1,6 +1,6 @@
 //! The secrets placer: decrypted secrets at the places that programs want, whoever owns these.
 //!
-//! Deciding modules: [`format`], [`sops`], and of [`manifest`] all that takes a text. [`worker`] alone touches targets,
+//! Deciding modules: [`mod@format`], [`sops`], and of [`manifest`] all that takes a text. [`worker`] alone touches targets,
 //! as their owner.
 
 pub mod bootstrap;
