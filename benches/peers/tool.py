@@ -173,9 +173,19 @@ class Run:
             found[own.split(b"\0", 1)[0].decode()].append(process.pid)
         return found
 
+    def settled_children(self) -> dict[str, list[int]]:
+        """The same once two looks agree: a child in the middle of its exec has no environment for a moment."""
+        found = self.children()
+        while True:
+            time.sleep(0.05)
+            again = self.children()
+            if again == found:
+                return found
+            found = again
+
     def check_once(self) -> None:
         """Each child runs exactly once, and it is the one that told so last."""
-        found = self.children()
+        found = self.settled_children()
         wrong = [name for name in self.names if found[name] != [self.last[name].pid]]
         if wrong:
             some = ", ".join(f"{name}: {found[name]} and not [{self.last[name].pid}]" for name in wrong[:3])
