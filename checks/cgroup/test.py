@@ -30,6 +30,8 @@ def wait_for_epoch(name, epoch):
     it_is = f'.loops[] | select(.name == "{name}") | .state == "up" and .pid != null and .epoch >= {epoch}'
     machine.wait_until_succeeds(f"supervisor status --json | jq -e '{it_is}'", timeout=300)
     return wait_until_all_up()
+
+
 def unit(name):
     return f"/system.slice/system-cc\\x2dci\\x2dsession.slice/cc-ci-session@{name}.service"
 

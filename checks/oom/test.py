@@ -30,6 +30,8 @@ def wait_for_epoch(name, epoch):
     it_is = f'.loops[] | select(.name == "{name}") | .state == "up" and .pid != null and .epoch >= {epoch}'
     machine.wait_until_succeeds(f"supervisor status --json | jq -e '{it_is}'", timeout=300)
     return wait_until_all_up()
+
+
 def history(name, decision):
     """The journal's entries of a decision about a loop, the oldest first."""
     lines = machine.succeed(f"supervisor history {name} --json").splitlines()

@@ -30,6 +30,8 @@ def wait_for_epoch(name, epoch):
     it_is = f'.loops[] | select(.name == "{name}") | .state == "up" and .pid != null and .epoch >= {epoch}'
     machine.wait_until_succeeds(f"supervisor status --json | jq -e '{it_is}'", timeout=300)
     return wait_until_all_up()
+
+
 def main_pid():
     return int(machine.get_unit_property(SUPERVISOR, "MainPID"))
 
