@@ -3,7 +3,8 @@
 // The lint's exception for tests does not reach the helpers of a test file.
 #![allow(clippy::unwrap_used)]
 
-use cc_ci::supervisor::agents::{Adapter, Capabilities, Launch, LaunchRequest, Signal, by_name};
+mod config_kit;
+
 use cc_ci::supervisor::config::keys::{Key, TABLES, Table};
 use cc_ci::supervisor::config::{
     AdvanceOn, Config, HostKind, LoopConfig, NeedConfig, Role, read, read_file, read_with,
@@ -12,27 +13,9 @@ use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// An agent that brings its own program and takes prompts.
-struct Pilot;
-
-impl Adapter for Pilot {
-    fn name(&self) -> &'static str {
-        "pilot"
-    }
-    fn capabilities(&self) -> Capabilities {
-        Capabilities { resumes: true, own_program: true, takes_prompt: true, ..Capabilities::default() }
-    }
-    fn launch(&self, _: &LaunchRequest) -> Launch {
-        Launch { argv: vec!["pilot".into()], ..Launch::default() }
-    }
-    fn read_event(&self, _: &serde_json::Value, _: i64) -> Vec<Signal> {
-        vec![Signal::Alive]
-    }
-}
-
 fn config(text: &str) -> Config {
-    let adapters: [&'static dyn Adapter; 2] = [by_name("command").unwrap(), &Pilot];
-    let loaded = read_with(text, Path::new("/s.toml"), &adapters).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let loaded =
+        read_with(text, Path::new("/s.toml"), &config_kit::adapters()).unwrap_or_else(|e| panic!("{e}\n{text}"));
     assert_eq!(loaded.warnings, [], "{text}");
     loaded.config
 }

@@ -3,30 +3,13 @@
 // The lint's exception for tests does not reach the helpers of a test file.
 #![allow(clippy::unwrap_used)]
 
-use cc_ci::supervisor::agents::{Adapter, Capabilities, Launch, LaunchRequest, Signal, by_name};
+mod config_kit;
+
 use cc_ci::supervisor::config::check::{Init, Machine, machine};
 use cc_ci::supervisor::config::read_with;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-
-/// An agent that brings its own program and takes prompts.
-struct Pilot;
-
-impl Adapter for Pilot {
-    fn name(&self) -> &'static str {
-        "pilot"
-    }
-    fn capabilities(&self) -> Capabilities {
-        Capabilities { resumes: true, own_program: true, takes_prompt: true, ..Capabilities::default() }
-    }
-    fn launch(&self, _: &LaunchRequest) -> Launch {
-        Launch { argv: vec!["pilot".into()], ..Launch::default() }
-    }
-    fn read_event(&self, _: &serde_json::Value, _: i64) -> Vec<Signal> {
-        vec![Signal::Alive]
-    }
-}
 
 /// A folder in which `ROOT` of a config is, and the machine that the config is checked against.
 struct Place {
@@ -60,8 +43,7 @@ impl Place {
         let root = self.dir.path().to_str().unwrap();
         let top = "workspace = \"ROOT/w\"\nstate_dir = \"ROOT/s\"\nruntime_dir = \"ROOT/r\"\n";
         let text = format!("{top}{text}").replace("ROOT", root);
-        let adapters: [&'static dyn Adapter; 2] = [by_name("command").unwrap(), &Pilot];
-        let loaded = read_with(&text, Path::new("s.toml"), &adapters).unwrap_or_else(|e| panic!("{e}"));
+        let loaded = read_with(&text, Path::new("s.toml"), &config_kit::adapters()).unwrap_or_else(|e| panic!("{e}"));
         let found = machine(&loaded.config, &loaded.source, &self.machine);
         found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n\n").replace(root, "ROOT")
     }
