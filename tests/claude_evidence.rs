@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod claude;
+mod cli_kit;
 mod support;
 
 use cc_ci::supervisor::control::protocol::Request;

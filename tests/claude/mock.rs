@@ -1,11 +1,10 @@
 //! A mock of the model's API on loopback: answers what the test says, and remembers what was asked.
 
+use crate::cli_kit::http::{Events, Received, Script, now, send, serve};
 use serde_json::{Value, json};
-use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// What a request for a message is answered with.
 #[derive(Debug, Clone)]
@@ -50,160 +49,105 @@ impl Request {
     }
 }
 
-#[derive(Default)]
-struct State {
-    /// For the next turns, in order; then `then`.
-    next: VecDeque<Answer>,
-    then: Option<Answer>,
-    requests: Vec<Request>,
-}
-
 /// The server; it ends with the test's process.
 #[derive(Clone)]
 pub struct Mock {
     pub url: String,
-    state: Arc<Mutex<State>>,
+    script: Arc<Mutex<Script<Answer, Request>>>,
 }
 
 impl Mock {
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let mock = Self { url, state: Arc::default() };
-        let serving = mock.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let mock = serving.clone();
-                std::thread::spawn(move || while mock.answer_one(&stream).is_some() {});
-            }
-        });
-        mock
+        let script = Arc::new(Mutex::new(Script::new(Answer::Text)));
+        let serving = Arc::clone(&script);
+        Self { url: serve(move |stream| answer_one(&serving, stream)), script }
     }
 
     /// Every turn from now on is answered so.
     pub fn always(&self, answer: Answer) {
-        let mut state = self.state.lock().unwrap();
-        state.next.clear();
-        state.then = Some(answer);
+        self.script.lock().unwrap().always(answer);
     }
 
     /// The next turn is answered so, the ones after it as before.
     pub fn once(&self, answer: Answer) {
-        self.state.lock().unwrap().next.push_back(answer);
+        self.script.lock().unwrap().next.push_back(answer);
     }
 
     /// The turns that were asked for.
     pub fn turns(&self) -> Vec<Request> {
-        self.state.lock().unwrap().requests.iter().filter(|r| r.turn).cloned().collect()
+        self.script.lock().unwrap().requests.iter().filter(|r| r.turn).cloned().collect()
     }
 
     /// The last turn with this text anywhere in its messages.
     pub fn turn_with(&self, text: &str) -> Option<Request> {
         self.turns().into_iter().rev().find(|r| r.has(text))
     }
+}
 
-    fn answer_one(&self, stream: &TcpStream) -> Option<()> {
-        let mut reader = BufReader::new(stream.try_clone().ok()?);
-        let mut head = String::new();
-        loop {
-            let mut line = String::new();
-            if reader.read_line(&mut line).ok()? == 0 {
-                return None;
-            }
-            if line == "\r\n" {
-                break;
-            }
-            head.push_str(&line);
-        }
-        let field = |name: &str| {
-            let line = head.lines().find(|l| l.to_lowercase().starts_with(&format!("{name}:")))?;
-            Some(line.split_once(':')?.1.trim().to_owned())
-        };
-        let length = field("content-length").and_then(|n| n.parse().ok()).unwrap_or(0);
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body).ok()?;
-        let asked: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        if !head.starts_with("POST /v1/messages") || head.starts_with("POST /v1/messages/count_tokens") {
-            return send(stream, 200, &[], &json!({}));
-        }
-        let token = field("authorization").unwrap_or_default().trim_start_matches("Bearer ").to_owned();
-        let turn = asked["tools"].as_array().is_some_and(|tools| !tools.is_empty());
-        let messages = asked["messages"].as_array().cloned().unwrap_or_default();
-        let request = Request { token: token.clone(), messages, turn };
-        let results = request.messages.last().is_some_and(|m| m.to_string().contains("tool_result"));
-        let answer = {
-            let mut state = self.state.lock().unwrap();
-            state.requests.push(request);
-            let then = state.then.clone().unwrap_or(Answer::Text);
-            // What claude asks for by the way meets the same state of the account, and no turn's own answer.
-            if turn && !results { state.next.pop_front().unwrap_or(then) } else { then }
-        };
-        let streams = asked["stream"] == true;
-        match answer {
-            Answer::Limit(seconds) => send(stream, 429, &limit(seconds), &error("rate_limit_error", "exceeded")),
-            Answer::BareLimit => send(stream, 429, &[], &error("rate_limit_error", "slow down")),
-            Answer::Login(good) if good != token => {
-                send(stream, 401, &[], &error("authentication_error", "invalid token"))
-            }
-            Answer::Overloaded => send(stream, 529, &[], &error("overloaded_error", "Overloaded")),
-            _ if !streams => send(stream, 200, &[], &whole(&asked)),
-            answer => self.stream(stream, &asked, if turn { answer } else { Answer::Text }, results),
-        }
+fn answer_one(script: &Mutex<Script<Answer, Request>>, stream: &TcpStream) -> Option<()> {
+    let received = Received::read(stream)?;
+    if !received.is("POST /v1/messages") || received.is("POST /v1/messages/count_tokens") {
+        return send::<&str>(stream, 200, &[], &json!({}));
     }
-
-    fn stream(&self, mut out: &TcpStream, asked: &Value, answer: Answer, results: bool) -> Option<()> {
-        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
-        out.write_all(head.as_bytes()).ok()?;
-        let mut event = |kind: &str, mut data: Value| {
-            data["type"] = json!(kind);
-            out.write_all(format!("event: {kind}\ndata: {data}\n\n").as_bytes()).and_then(|()| out.flush()).ok()
-        };
-        let call = |name: &str, input: Value| {
-            let id = format!("toolu_{}", nanos());
-            let block = json!({ "type": "tool_use", "id": id, "name": name, "input": {} });
-            (block, json!({ "type": "input_json_delta", "partial_json": input.to_string() }), "tool_use")
-        };
-        let (block, delta, stop) = match &answer {
-            Answer::Tool(command) if !results => call("Bash", json!({ "command": command, "description": "a test" })),
-            Answer::Question if !results => call(
-                "AskUserQuestion",
-                json!({ "questions": [{ "question": "Which colour?", "header": "Colour", "multiSelect": false,
-                    "options": [{ "label": "Red", "description": "r" }, { "label": "Blue", "description": "b" }] }] }),
-            ),
-            _ => (
-                json!({ "type": "text", "text": "" }),
-                json!({ "type": "text_delta", "text": "mock answer" }),
-                "end_turn",
-            ),
-        };
-        let mut message = whole(asked);
-        message["content"] = json!([]);
-        message["stop_reason"] = Value::Null;
-        if matches!(answer, Answer::Full) {
-            message["usage"]["input_tokens"] = json!(199_000);
-        }
-        event("message_start", json!({ "message": message }))?;
-        event("content_block_start", json!({ "index": 0, "content_block": block }))?;
-        match answer {
-            Answer::Slow(for_) => std::thread::sleep(for_),
-            Answer::Cut => {
-                let _ = out.shutdown(std::net::Shutdown::Both);
-                return None;
-            }
-            _ => {}
-        }
-        event("content_block_delta", json!({ "index": 0, "delta": delta }))?;
-        event("content_block_stop", json!({ "index": 0 }))?;
-        let usage = json!({ "output_tokens": 5 });
-        event("message_delta", json!({ "delta": { "stop_reason": stop, "stop_sequence": null }, "usage": usage }))?;
-        event("message_stop", json!({}))?;
-        let _ = out.shutdown(std::net::Shutdown::Both);
-        None
+    let (asked, token) = (&received.body, received.token());
+    let turn = asked["tools"].as_array().is_some_and(|tools| !tools.is_empty());
+    let messages = asked["messages"].as_array().cloned().unwrap_or_default();
+    let results = messages.last().is_some_and(|m| m.to_string().contains("tool_result"));
+    let request = Request { token: token.clone(), messages, turn };
+    let answer = script.lock().unwrap().answer(request, turn && !results);
+    let refuse = |status, kind: &str, message: &str| send::<&str>(stream, status, &[], &error(kind, message));
+    match answer {
+        Answer::Limit(seconds) => send(stream, 429, &limit(seconds), &error("rate_limit_error", "exceeded")),
+        Answer::BareLimit => refuse(429, "rate_limit_error", "slow down"),
+        Answer::Login(good) if good != token => refuse(401, "authentication_error", "invalid token"),
+        Answer::Overloaded => refuse(529, "overloaded_error", "Overloaded"),
+        _ if asked["stream"] != true => send::<&str>(stream, 200, &[], &whole(asked)),
+        answer => stream_answer(stream, asked, if turn { answer } else { Answer::Text }, results),
     }
 }
 
+/// `None`: the connection is over afterwards.
+fn stream_answer(out: &TcpStream, asked: &Value, answer: Answer, results: bool) -> Option<()> {
+    let mut events = Events::begin(out)?;
+    let call = |name: &str, input: Value| {
+        let id = format!("toolu_{}", now().as_nanos());
+        let block = json!({ "type": "tool_use", "id": id, "name": name, "input": {} });
+        (block, json!({ "type": "input_json_delta", "partial_json": input.to_string() }), "tool_use")
+    };
+    let (block, delta, stop) = match &answer {
+        Answer::Tool(command) if !results => call("Bash", json!({ "command": command, "description": "a test" })),
+        Answer::Question if !results => call(
+            "AskUserQuestion",
+            json!({ "questions": [{ "question": "Which colour?", "header": "Colour", "multiSelect": false,
+                "options": [{ "label": "Red", "description": "r" }, { "label": "Blue", "description": "b" }] }] }),
+        ),
+        _ => {
+            (json!({ "type": "text", "text": "" }), json!({ "type": "text_delta", "text": "mock answer" }), "end_turn")
+        }
+    };
+    let mut message = whole(asked);
+    message["content"] = json!([]);
+    message["stop_reason"] = Value::Null;
+    if matches!(answer, Answer::Full) {
+        message["usage"]["input_tokens"] = json!(199_000);
+    }
+    events.send("message_start", json!({ "message": message }))?;
+    events.send("content_block_start", json!({ "index": 0, "content_block": block }))?;
+    match answer {
+        Answer::Slow(for_) => std::thread::sleep(for_),
+        Answer::Cut => return None,
+        _ => {}
+    }
+    events.send("content_block_delta", json!({ "index": 0, "delta": delta }))?;
+    events.send("content_block_stop", json!({ "index": 0 }))?;
+    let usage = json!({ "output_tokens": 5 });
+    events.send("message_delta", json!({ "delta": { "stop_reason": stop, "stop_sequence": null }, "usage": usage }))?;
+    events.send("message_stop", json!({}))?;
+    None
+}
+
 fn whole(asked: &Value) -> Value {
-    json!({ "id": format!("msg_{}", nanos()), "type": "message", "role": "assistant", "model": asked["model"],
+    json!({ "id": format!("msg_{}", now().as_nanos()), "type": "message", "role": "assistant", "model": asked["model"],
         "content": [{ "type": "text", "text": "mock answer" }], "stop_reason": "end_turn", "stop_sequence": null,
         "usage": { "input_tokens": 10, "output_tokens": 5, "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 0 } })
@@ -229,22 +173,4 @@ fn limit(seconds: u64) -> Vec<(String, String)> {
     ]
     .map(|(key, value)| (format!("anthropic-ratelimit-unified-{key}"), value.to_owned()))
     .into()
-}
-
-fn send(mut out: &TcpStream, status: u16, headers: &[(String, String)], body: &Value) -> Option<()> {
-    let body = body.to_string();
-    let more: String = headers.iter().map(|(key, value)| format!("{key}: {value}\r\n")).collect();
-    let head = format!(
-        "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{more}\r\n",
-        body.len()
-    );
-    out.write_all(format!("{head}{body}").as_bytes()).and_then(|()| out.flush()).ok()
-}
-
-fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
-}
-
-fn nanos() -> u128 {
-    now().as_nanos()
 }
