@@ -40,10 +40,14 @@ let
     ../checks/proxy/guest
     ../demo
     ../docs
+    ../hosts/cc-ci-orchestrator/secrets.nix
     ../modules/sysusers.d
     ../modules/tmpfiles.d
     ../modules/units
     ../nix/rust.nix
+    ../secrets/.sops.yaml
+    ../secrets/README.md
+    ../secrets/example
     ../tools
   ];
 
