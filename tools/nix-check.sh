@@ -59,9 +59,10 @@ mkdir "$work/host"
     cat >hardware-configuration.nix <<'END'
 {
   nixpkgs.hostPlatform = "x86_64-linux";
-  boot.loader.grub.device = "/dev/vda";
-  fileSystems."/".device = "/dev/vda1";
+  fileSystems."/".device = "/dev/vda2";
   fileSystems."/".fsType = "ext4";
+  fileSystems."/boot".device = "/dev/vda1";
+  fileSystems."/boot".fsType = "vfat";
 }
 END
     # shellcheck disable=SC2046
