@@ -86,6 +86,7 @@
             module = self.nixosModules.default;
           }
         );
+        rendered = import ./nix/rendered.nix { inherit self nixpkgs; };
         optionsDoc = import ./nix/options.nix {
           inherit nixpkgs;
           module = ./modules;

@@ -25,18 +25,29 @@ let
     ../tools/manual.rs
     (noNix ../tests)
   ];
-  # What tests hold against the code besides, or run.
+  # What tests take in as they are compiled.
+  included = [
+    ../docs/proxy.md
+    ../docs/secrets.md
+  ];
+  # What tests hold against the code besides, or run. That nothing is missing in these lists: tests/nix_sources.rs.
   pages = [
     ../CONTRIBUTING.md
     ../LICENSE
     ../README.md
     ../benches
     ../check
+    ../checks/proxy/guest
     ../demo
     ../docs
+    ../hosts/cc-ci-orchestrator/secrets.nix
     ../modules/sysusers.d
     ../modules/tmpfiles.d
     ../modules/units
+    ../nix/rust.nix
+    ../secrets/.sops.yaml
+    ../secrets/README.md
+    ../secrets/example
     ../tools
   ];
 
@@ -107,6 +118,7 @@ in
     clippy = craneLib.cargoClippy (
       withDependencies
       // {
+        src = from (code ++ included);
         cargoClippyExtraArgs = "--all-targets --all-features -- -D warnings";
       }
     );
@@ -124,7 +136,7 @@ in
     nextest = craneLib.cargoNextest (
       withDependencies
       // {
-        src = from (code ++ pages);
+        src = from (code ++ included ++ pages);
         cargoExtraArgs = "--locked";
         nativeCheckInputs = [
           pkgs.git

@@ -53,3 +53,10 @@ need_cargo() {
     # Linking takes a C compiler's driver.
     command -v cc >/dev/null 2>&1 || need gcc
 }
+
+# Whether there is a Nix that can use this flake: new enough, and its locked inputs are here or within reach. It fetches them
+# if it must; on a machine without a network it is soon told so.
+nix_evaluates() {
+    command -v nix >/dev/null 2>&1 && nix --extra-experimental-features 'nix-command flakes' --option connect-timeout 10 \
+        --option download-attempts 1 eval --raw ".#packages.$(uname -m)-linux.default.drvPath" >/dev/null 2>&1 </dev/null
+}

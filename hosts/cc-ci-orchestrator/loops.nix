@@ -1,10 +1,5 @@
 # The Builder and the Adversary, which work through the plans, and the orchestrator, which a person talks to.
-{
-  config,
-  lib,
-  pkgs,
-  ...
-}:
+{ lib, pkgs, ... }:
 let
   claude =
     loop:

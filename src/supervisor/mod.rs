@@ -14,6 +14,7 @@ pub mod launch;
 pub mod leftovers;
 pub mod names;
 pub mod needs;
+pub mod own_link;
 pub mod pane_log;
 pub mod phase_file;
 pub mod records;

@@ -6,6 +6,10 @@
   networking.hostName = "agents";
   system.stateVersion = "26.05";
 
+  # How it starts: as /etc/nixos/configuration.nix of the installed machine says it.
+  boot.loader.systemd-boot.enable = true;
+  boot.loader.efi.canTouchEfiVariables = true;
+
   # claude-code is not free software.
   nixpkgs.config.allowUnfreePredicate = package: lib.getName package == "claude-code";
 

@@ -8,23 +8,7 @@
 let
   inherit (nixpkgs) lib;
 
-  machine =
-    configuration:
-    (nixpkgs.lib.nixosSystem {
-      modules = [
-        module
-        {
-          nixpkgs.hostPlatform = system;
-          boot.loader.grub.device = "nodev";
-          fileSystems."/" = {
-            device = "/dev/vda";
-            fsType = "ext4";
-          };
-          system.stateVersion = "26.05";
-        }
-        configuration
-      ];
-    }).config;
+  machine = import ../../nix/machine.nix { inherit nixpkgs module system; };
 
   # Every file beside this one is a function of `machine` that gives a list of { what, holds }.
   files = lib.filterAttrs (name: _: lib.hasSuffix ".nix" name && name != "default.nix") (

@@ -90,6 +90,7 @@ let
       };
     };
   };
+  nothing = machine { services.cc-ci-secrets.enable = true; };
   alone = machine { services.cc-ci-ssh.hosts.server = { }; };
   refused = config: map (a: a.message) (lib.filter (a: !a.assertion) config.assertions);
   says =
@@ -215,6 +216,9 @@ in
     "services.cc-ci-tailscaled.listen: `0.0.0.0:1055` is beyond loopback, where everyone who reaches it could use it; listen on `127.0.0.1:1055`, or set `services.cc-ci-tailscaled.allowRemote = true`"
     "services.cc-ci-tailscaled.authKeyFile: the way out is `socks5`, which wants no key; take it out, or set `services.cc-ci-tailscaled.upstream = \"tailscale\"`"
     "services.cc-ci-tailscaled.upstream: `socks5` without the other proxy's address; set `services.cc-ci-tailscaled.settings.socks5.address`"
+  ])
+  (says "secrets that are not there" nothing [
+    "services.cc-ci-secrets: there is nothing to place; define `services.cc-ci-secrets.files`, or take `services.cc-ci-secrets.enable` out"
   ])
   (says "ssh through no proxy" alone [
     "services.cc-ci-ssh.hosts: nothing listens on `127.0.0.1:1055`; set `services.cc-ci-tailscaled.enable`"

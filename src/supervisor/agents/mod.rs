@@ -109,7 +109,7 @@ pub struct LaunchRequest {
     pub prompt: Option<String>,
     /// A folder of this loop's own for files that the agent is pointed to.
     pub runtime_dir: PathBuf,
-    /// The `supervisor` binary, for hooks.
+    /// The `supervisor` binary, for hooks: by a path that outlives an upgrade.
     pub supervisor: PathBuf,
     /// Where the agent runs, all links followed where that is possible.
     pub workdir: PathBuf,

@@ -12,6 +12,7 @@ use crate::supervisor::core::event::{Event, NotStarted};
 use crate::supervisor::core::stage::{Respawn, Stage};
 use crate::supervisor::core::world::{Loop, Pipe};
 use crate::supervisor::launch::LaunchSpec;
+use crate::supervisor::own_link;
 use crate::supervisor::session;
 use crate::supervisor::tmux;
 use crate::support::private_file;
@@ -105,7 +106,7 @@ impl Daemon {
             session: start.session.clone(),
             prompt,
             runtime_dir: session::session_dir(&self.config.runtime_dir, &start.name),
-            supervisor: self.options.supervisor.clone(),
+            supervisor: own_link::path(&self.config.runtime_dir),
             workdir: real(&config.workdir),
         });
         for (path, content) in &launch.files {

@@ -52,7 +52,7 @@ pub struct RunOptions {
     pub from_phase: Option<usize>,
     /// What a SIGINT or SIGTERM does to the sessions.
     pub leave: Leave,
-    /// The `supervisor` binary, for session hosts, agents and hooks.
+    /// The `supervisor` binary, for session hosts, agents and probes.
     pub supervisor: PathBuf,
 }
 

@@ -62,6 +62,7 @@ pub(super) fn begin(config: Arc<Config>, options: RunOptions) -> anyhow::Result<
     let world = first_world(config.clone(), boot_id.clone(), seed, now, find, global, gate);
 
     crate::supervisor::session::make_private_dir(&config.runtime_dir)?;
+    crate::supervisor::own_link::point(&config.runtime_dir, &options.supervisor)?;
     let watch = SocketWatch::new(&config.runtime_dir).context("watching the session folders")?;
     let server = Server::bind(&crate::supervisor::control::socket_path(&config.runtime_dir))?;
     // Started by nohup: a terminal that goes away is then no reason to end, only to be ignored as before.

@@ -9,6 +9,7 @@ use crate::supervisor::control::socket_path;
 use crate::supervisor::environment::{Variables, allowed, complete};
 use crate::supervisor::launch::LaunchSpec;
 use crate::supervisor::names::LoopName;
+use crate::supervisor::own_link;
 use crate::supervisor::seeds::{self, Standing};
 use crate::supervisor::session::session_dir;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
@@ -27,7 +28,7 @@ pub fn examine(config: &Config, name: &LoopName, l: &LoopConfig, daemon: Daemon)
         session: Session::Resume { uuid: String::new() },
         prompt: None,
         runtime_dir: session_dir(&config.runtime_dir, name),
-        supervisor: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("supervisor")),
+        supervisor: own_link::path(&config.runtime_dir),
         workdir: l.workdir.canonicalize().unwrap_or_else(|_| l.workdir.clone()),
     });
     let checks = l.adapter.checks(&launch);
@@ -125,8 +126,7 @@ fn hook(name: &LoopName, command: &str, env: &Variables, daemon: Daemon) -> Find
     match tool::said(tool::run(shell, WITHIN)) {
         Ok(said) if said.trim().is_empty() => Finding::ok(format!("{text} reach the supervisor (tried)")),
         Ok(said) | Err(said) => {
-            let mend =
-                "is `supervisor` where it was when the loop was started? `supervisor restart` writes its path anew";
+            let mend = "the link `supervisor` in the runtime folder must lead to this program: restart the supervisor";
             Finding::wrong(format!("{text} do not reach the supervisor: {}", said.trim()), mend)
         }
     }
