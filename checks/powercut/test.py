@@ -40,7 +40,7 @@ def last_said(word):
 
 def advance_and_cut(phase):
     """Cuts the machine off while the phase is advanced; the last one that had returned, the last one asked for."""
-    machine.succeed("systemd-run --quiet --unit cc-ci-test-advance cc-ci-test-advance")
+    machine.succeed('systemd-run --quiet --unit cc-ci-test-advance -E PATH="$PATH" cc-ci-test-advance')
     machine.wait_for_console_text(f"cc-ci-test: phase {phase + 1} returned", timeout=600)
     time.sleep(chance.uniform(0, LONGEST_WAIT))
     machine.crash()
