@@ -2,6 +2,7 @@
 # known from the console; what is found is read from the disk at the next boot, before the supervisor is started, by
 # `cc-ci-test-disk workspace`, which the supervisor's unit needs. Settable in the environment: CUTS, SEED.
 import json
+import os
 import random
 import re
 import time
