@@ -23,7 +23,10 @@ let
             "upstream"
           ]
           // {
-            tailscale = { inherit (written.tailscale) restart_after; };
+            tailscale = removeAttrs written.tailscale [
+              "auth_key_credential"
+              "up_args"
+            ];
           };
       };
       environment.etc."tailscale-auth-key".source = ./guest/etc/tailscale-auth-key;
