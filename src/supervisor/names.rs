@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::Arc;
 
 /// Long enough for a word or three; short enough that `<runtime_dir>/session/NAME/tmux.sock` stays under the 108
 /// bytes of `sockaddr_un.sun_path` with any sensible runtime_dir.
@@ -35,7 +36,7 @@ macro_rules! name_type {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $type(String);
+        pub struct $type(Arc<str>);
 
         impl $type {
             /// The name as text.
@@ -48,7 +49,7 @@ macro_rules! name_type {
             type Error = BadName;
             fn try_from(name: String) -> Result<Self, BadName> {
                 checked(&name)?;
-                Ok(Self(name))
+                Ok(Self(name.into()))
             }
         }
 
@@ -61,7 +62,7 @@ macro_rules! name_type {
 
         impl From<$type> for String {
             fn from(name: $type) -> String {
-                name.0
+                name.0.as_ref().to_owned()
             }
         }
 

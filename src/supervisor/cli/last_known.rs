@@ -55,7 +55,7 @@ pub fn read(config: Config) -> anyhow::Result<LastKnown> {
     let record = |name: &LoopName| records.get(name).cloned();
     let mut world = first_world(Arc::new(config), boot_id.clone(), 0, now, record, global, gate);
     world.phase = world.config.phases.as_ref().and(phase);
-    for l in world.loops.values_mut() {
+    for l in world.loops.values_mut().map(Arc::make_mut) {
         let same_boot = l.record.boot_id == boot_id;
         let alive = |id: Option<crate::support::process::ProcId>| -> anyhow::Result<_> {
             Ok(match id.filter(|_| same_boot) {

@@ -22,6 +22,7 @@ use super::names::{AccountName, LoopName, NeedName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A whole configuration. Every path is absolute.
@@ -46,7 +47,7 @@ pub struct Config {
     /// The ordered plans; `None` when the config has no `[phases]`.
     pub phases: Option<PhasesConfig>,
     /// The loops by name.
-    pub loops: BTreeMap<LoopName, LoopConfig>,
+    pub loops: BTreeMap<LoopName, Arc<LoopConfig>>,
     /// What loops need before they start, by name.
     pub needs: BTreeMap<NeedName, NeedConfig>,
 }

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 use toml::de::DeTable;
 
@@ -101,7 +102,7 @@ fn top(walk: &mut Walk, root: &DeTable<'_>, file: &Path, adapters: &[&'static dy
     for (name, at, open) in found {
         let read = loops::read(walk, &open, &config, &need_words, adapters, &mut used);
         if let (Some(name), Some(read)) = (name_of::<LoopName>(walk, name, at), read) {
-            config.loops.insert(name, read);
+            config.loops.insert(name, Arc::new(read));
         }
     }
     for word in need_words.difference(&used) {

@@ -120,7 +120,7 @@ impl Draft<'_> {
     /// A window of a limited account tells its reset itself: better than what the refusal's text said.
     pub(super) fn account_reset_known(&mut self, name: &LoopName, resets_at: i64) {
         let now = self.now;
-        let Some(account) = self.config(name).map(|c| c.account) else { return };
+        let Some(account) = self.config(name).map(|c| c.account.clone()) else { return };
         let mut rng = self.rng(account.as_str());
         let jitter = i64::try_from(rng.u64(0..=crate::support::clock::millis(RELEASE_JITTER))).unwrap_or(0);
         let Some(state) = self.w.global.accounts.get_mut(&account) else { return };
@@ -140,7 +140,7 @@ impl Draft<'_> {
     /// A loop met its account's fault.
     pub(super) fn account_fault(&mut self, name: &LoopName, fault: Fault, resets_at: Option<i64>, evidence: &str) {
         let now = self.now;
-        let Some(account) = self.config(name).map(|c| c.account) else { return };
+        let Some(account) = self.config(name).map(|c| c.account.clone()) else { return };
         let mut rng = self.rng(account.as_str());
         let before = self.w.global.accounts.get(&account);
         let known = before.filter(|a| a.fault == fault);
@@ -202,7 +202,7 @@ impl Draft<'_> {
 
     /// The server answered a loop: its account works.
     pub(super) fn account_good(&mut self, name: &LoopName) {
-        let Some(account) = self.config(name).map(|c| c.account) else { return };
+        let Some(account) = self.config(name).map(|c| c.account.clone()) else { return };
         let Some(state) = self.w.global.accounts.get_mut(&account) else { return };
         let tried = state.trial.as_ref().is_some_and(|trial| trial.candidate == *name);
         if !tried && state.trial.is_some() {
@@ -364,7 +364,7 @@ impl Draft<'_> {
     /// The operator says that it can be tried now.
     pub(super) fn try_account_now(&mut self, name: &LoopName) {
         let now = self.now;
-        let Some(account) = self.config(name).map(|c| c.account) else { return };
+        let Some(account) = self.config(name).map(|c| c.account.clone()) else { return };
         if let Some(state) = self.w.global.accounts.get_mut(&account) {
             if state.trial.is_none() {
                 state.release_at = now.wall;

@@ -140,7 +140,7 @@ impl Draft<'_> {
         self.clear(name);
     }
 
-    fn rebooted(&self, name: &LoopName) -> bool {
+    pub(super) fn rebooted(&self, name: &LoopName) -> bool {
         self.w.loops.get(name).is_some_and(|l| l.record.boot_id != self.w.boot_id)
     }
 

@@ -14,6 +14,7 @@ use crate::supervisor::control::protocol::Refusal;
 use crate::supervisor::names::LoopName;
 use crate::support::clock::millis;
 use serde_json::json;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often the clone of a loop that is not safe yet is looked at: git on a large clone costs tens of milliseconds.
@@ -96,7 +97,7 @@ impl Draft<'_> {
 
     /// Each loop that is not where the drain wants it, and why.
     pub(super) fn unsafe_loops(&self) -> Vec<String> {
-        let open = |(name, l): (&LoopName, &super::world::Loop)| {
+        let open = |(name, l): (&LoopName, &Arc<super::world::Loop>)| {
             let why = l.unsafe_because.clone().unwrap_or_else(|| match l.life.turn.is_over() {
                 true => "not looked at yet".to_owned(),
                 false => "its turn has not ended".to_owned(),
@@ -214,11 +215,11 @@ mod tests {
         let boot = BootId::read().unwrap();
         let record = |_: &LoopName| Some(LoopRecord::new(boot.clone()));
         let mut world = first_world(config, boot.clone(), 1, now(0), record, Default::default(), Default::default());
-        for l in world.loops.values_mut() {
+        for l in world.loops.values_mut().map(Arc::make_mut) {
             l.stage = Stage::Up { since: now(0) };
             l.life.turn = Turn::Idle { since: now(0) };
         }
-        world.loops.get_mut(&name("builder")).unwrap().life.turn = turn;
+        Arc::make_mut(world.loops.get_mut(&name("builder")).unwrap()).life.turn = turn;
         world
     }
 
@@ -245,7 +246,7 @@ mod tests {
         let why = world.loops[&name("adversary")].unsafe_because.as_deref();
         assert_eq!(why, Some("who claims is not at a safe point yet"));
 
-        let builder = world.loops.get_mut(&name("builder")).unwrap();
+        let builder = Arc::make_mut(world.loops.get_mut(&name("builder")).unwrap());
         builder.record.drained = Some(now(2));
         builder.stage = Stage::Down { since: now(2) };
         let (looked, _) = looked_at(&world, Event::Tick, 3);

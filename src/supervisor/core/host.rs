@@ -98,6 +98,7 @@ impl Draft<'_> {
 
     pub(super) fn host_down(&mut self, name: &LoopName, why: &str) {
         let now = self.now;
+        let rebooted = self.rebooted(name);
         let Some(l) = self.get_mut(name) else { return };
         let stage = l.stage.kind();
         // systemd makes the servers: that one is still not there is no news.
@@ -107,7 +108,8 @@ impl Draft<'_> {
             HostStatus::Probing => true,
             HostStatus::Absent { .. } | HostStatus::Coming { .. } | HostStatus::Killed => false,
         };
-        let first = stage == StageKind::Adopting && l.record.server.is_none();
+        // A server of another boot is no loss: the reboot is told instead.
+        let first = stage == StageKind::Adopting && (rebooted || l.record.server.is_none());
         l.host.tries = if proved { 0 } else { l.host.tries.saturating_add(1) };
         let delay = match l.host.tries {
             0 | 1 => Duration::ZERO,

@@ -3,7 +3,7 @@
 use super::Draft;
 use super::action::Action;
 use super::stage::{Stage, StopWhy};
-use super::world::{HostStatus, Loop, Mode, Said, Stall, Startup, Turn, Wish};
+use super::world::{HostStatus, Mode, Said, Stall, Startup, Turn, Wish};
 use crate::supervisor::config::placeholders::render;
 use crate::supervisor::config::{LoopConfig, OnChange, OnPhase};
 use crate::supervisor::names::LoopName;
@@ -232,7 +232,7 @@ impl Draft<'_> {
     /// Looks at a loop; asked once however many things want to know. With the epoch of the agent that runs, which is
     /// below the record's when a start was refused because an earlier one had gone through.
     pub(super) fn sample(&mut self, name: &LoopName) {
-        let Some(epoch) = self.w.loops.get(name).and_then(Loop::live_epoch) else { return };
+        let Some(epoch) = self.w.loops.get(name).and_then(|l| l.live_epoch()) else { return };
         let action = Action::Sample(name.clone(), epoch);
         if !self.actions.contains(&action) {
             self.push(action);

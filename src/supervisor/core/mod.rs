@@ -83,7 +83,7 @@ impl<'a> Draft<'a> {
         self.w.wake_at = self.wake;
         let mut saves = Vec::new();
         for (name, l) in &self.w.loops {
-            if self.old.loops.get(name).is_none_or(|old| old.record != l.record) {
+            if self.old.loops.get(name).is_none_or(|old| !Arc::ptr_eq(old, l) && old.record != l.record) {
                 saves.push(Action::SaveLoop(name.clone(), Box::new(l.record.clone())));
             }
         }
@@ -276,7 +276,7 @@ impl<'a> Draft<'a> {
                 }
                 for name in names {
                     // A server of another boot is nobody.
-                    let here = |l: &&Loop| l.record.boot_id == self.w.boot_id;
+                    let here = |l: &&Arc<Loop>| l.record.boot_id == self.w.boot_id;
                     let server = self.w.loops.get(name).filter(here).and_then(|l| l.record.server);
                     self.push(Action::RetireHost(name.clone(), server));
                 }
@@ -291,12 +291,12 @@ impl<'a> Draft<'a> {
         self.actions.push(action);
     }
 
-    fn config(&self, name: &LoopName) -> Option<LoopConfig> {
+    fn config(&self, name: &LoopName) -> Option<Arc<LoopConfig>> {
         self.w.config.loops.get(name).cloned()
     }
 
     fn get_mut(&mut self, name: &LoopName) -> Option<&mut Loop> {
-        self.w.loops.get_mut(name)
+        self.w.loops.get_mut(name).map(Arc::make_mut)
     }
 
     /// Whether `at` (milliseconds since boot) has come; if not, the next look is then at the latest.
@@ -328,7 +328,7 @@ impl<'a> Draft<'a> {
 
     /// The one place that changes a stage.
     fn enter(&mut self, name: &LoopName, stage: Stage) {
-        let Some(l) = self.w.loops.get_mut(name) else { return };
+        let Some(l) = self.get_mut(name) else { return };
         debug_assert!(l.stage.kind().may_become(stage.kind()), "{name}: {:?} -> {stage:?}", l.stage);
         l.stage = stage;
     }
@@ -421,7 +421,7 @@ pub fn first_world(
         .keys()
         .map(|name| {
             let record = records(name).unwrap_or_else(|| world::LoopRecord::new(boot_id.clone()));
-            (name.clone(), Loop::new(record, now))
+            (name.clone(), Arc::new(Loop::new(record, now)))
         })
         .collect();
     let needs = config

@@ -209,7 +209,9 @@ impl Draft<'_> {
         let Some(l) = self.get_mut(name) else { return };
         let prompted = match l.record.agent.as_ref().map(|agent| &agent.session) {
             Some(Session::Fresh { prompt: Prompt::Kickoff, .. }) => config.kickoff.is_some(),
-            Some(Session::Fresh { prompt: Prompt::Handoff, .. }) => config.handoff.or(config.kickoff).is_some(),
+            Some(Session::Fresh { prompt: Prompt::Handoff, .. }) => {
+                config.handoff.is_some() || config.kickoff.is_some()
+            }
             Some(Session::Resume { .. }) | None => false,
         };
         if prompted && config.capabilities.acknowledges && l.life.startup != Startup::Ready {

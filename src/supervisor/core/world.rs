@@ -45,7 +45,7 @@ pub struct World {
     /// When an agent was last started, in milliseconds since boot.
     pub last_start: Option<u64>,
     /// The loops of the config.
-    pub loops: BTreeMap<LoopName, Loop>,
+    pub loops: BTreeMap<LoopName, Arc<Loop>>,
     /// Requests that are answered later.
     pub waiters: Vec<Waiter>,
     /// When the next thing is due, in milliseconds since boot; the result of the last decision.

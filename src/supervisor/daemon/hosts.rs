@@ -6,7 +6,7 @@ use super::tasks::{Purpose, Retry};
 use crate::supervisor::config::HostKind;
 use crate::supervisor::core::action::How;
 use crate::supervisor::core::event::{Event, HostFacts};
-use crate::supervisor::core::world::{DeathCause, HostStatus};
+use crate::supervisor::core::world::{DeathCause, HostStatus, Loop};
 use crate::supervisor::leftovers;
 use crate::supervisor::names::LoopName;
 use crate::supervisor::session::{self, SessionSpec};
@@ -18,6 +18,7 @@ use crate::support::process::{self, Delivery, ProcId, tree};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Between two looks at a server that is coming up.
@@ -78,7 +79,7 @@ impl Daemon {
     /// The server that is watched or, in this boot, recorded, while it lives.
     fn living_server(&self, name: &LoopName) -> Option<ProcId> {
         // One of another boot is nobody.
-        let here = |l: &&crate::supervisor::core::world::Loop| l.record.boot_id == self.world.boot_id;
+        let here = |l: &&Arc<Loop>| l.record.boot_id == self.world.boot_id;
         let recorded = self.world.loops.get(name).filter(here).and_then(|l| l.record.server);
         let known = self.servers.get(name).map(|(server, _)| *server).or(recorded);
         known.filter(|server| server.is_alive().unwrap_or(false))

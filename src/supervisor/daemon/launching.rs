@@ -17,6 +17,7 @@ use crate::supervisor::tmux;
 use crate::support::private_file;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Starts that tmux carries out at once. Each is half a dozen processes; a hundred at once keep each other from ending
@@ -43,7 +44,7 @@ impl Daemon {
     }
 
     fn start(&mut self, start: Start) {
-        let wanted = |l: &Loop| {
+        let wanted = |l: &Arc<Loop>| {
             matches!(l.stage, Stage::Starting { respawn: Respawn::Sent, .. }) && l.live_epoch() == Some(start.epoch)
         };
         if !self.world.loops.get(&start.name).is_some_and(wanted) {

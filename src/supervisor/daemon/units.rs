@@ -167,16 +167,13 @@ impl Daemon {
 
     /// How many children of a living agent were killed for memory and not told of yet.
     pub(super) fn children_killed(&self, name: &LoopName) -> u64 {
-        match self.agents.get(name) {
-            // What cannot be looked at counts as ending: its death decides.
-            Some((epoch, agent, _)) if !is_told_to_die(*agent).unwrap_or(true) => self.new_kills(name, *epoch),
-            _ => 0,
-        }
+        let (Some((epoch, agent, _)), Some(group)) = (self.agents.get(name), self.agent_group(name)) else { return 0 };
+        // What cannot be looked at counts as ending: its death decides.
+        if is_told_to_die(*agent).unwrap_or(true) { 0 } else { self.new_kills(name, *epoch, &group) }
     }
 
     /// Kills for memory in the agent's cgroup beyond those that were told of.
-    fn new_kills(&self, name: &LoopName, epoch: u64) -> u64 {
-        let Some(group) = self.agent_group(name) else { return 0 };
+    fn new_kills(&self, name: &LoopName, epoch: u64, group: &Group) -> u64 {
         let agent =
             self.world.loops.get(name).and_then(|l| l.record.agent.as_ref()).filter(|agent| agent.epoch == epoch);
         let told = agent.map_or(0, |agent| agent.children_oom_killed);
@@ -192,7 +189,8 @@ impl Daemon {
     /// A SIGKILL that came from the kernel for memory is told as such.
     pub(super) fn killed_by_whom(&self, name: &LoopName, epoch: u64, cause: DeathCause) -> DeathCause {
         let killed = matches!(cause, DeathCause::Killed { signal } if signal == Signal::KILL.as_raw());
-        let Some(group) = self.agent_group(name).filter(|_| killed && self.new_kills(name, epoch) > 0) else {
+        let Some(group) = self.agent_group(name).filter(|group| killed && self.new_kills(name, epoch, group) > 0)
+        else {
             return cause;
         };
         let figure = |read: std::io::Result<Option<u64>>| {

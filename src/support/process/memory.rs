@@ -1,16 +1,17 @@
 //! How much memory processes use together.
 
-use super::{ProcId, about, is_gone, read_unless_gone};
+use super::{ProcId, about, read_unless_gone};
 use procfs::FromRead;
 use std::io;
 
 /// What the number counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counted {
-    /// Proportional set size of all: a page shared by n processes counts a n-th for each.
-    Pss,
-    /// Resident set size of at least one: pages shared between them count more than once.
-    Rss,
+    /// No page twice: the resident set size of one process, or the proportional set sizes of several (a page that n
+    /// processes share counts an n-th for each).
+    Once,
+    /// Pages that several of them share count more than once: the resident set size of at least one of several.
+    Shared,
 }
 
 /// Memory in use.
@@ -22,22 +23,25 @@ pub struct Memory {
     pub counted: Counted,
 }
 
-/// The memory of these processes; those that ended count nothing. PSS costs the kernel a walk of each page table
-/// (milliseconds for a big process): for samples, not for the restart path.
+/// The memory of these processes; those that ended count nothing. A PSS costs the kernel a walk of the page table
+/// (milliseconds for a big process), so a process that is alone is not asked for it: for samples, not for the restart path.
 ///
 /// # Errors
 /// When a living process's `statm` cannot be read.
 pub fn memory(processes: &[ProcId]) -> io::Result<Memory> {
-    let mut sum = Memory { bytes: 0, counted: Counted::Pss };
+    let mut sum = Memory { bytes: 0, counted: Counted::Once };
     for id in processes {
         if !id.is_alive()? {
             continue;
         }
-        if let Some(bytes) = pss(*id)? {
+        let alone = processes.len() == 1;
+        if let Some(bytes) = if alone { None } else { pss(*id)? } {
             sum.bytes += bytes;
-        } else {
-            sum.bytes += rss(*id)?;
-            sum.counted = Counted::Rss;
+            continue;
+        }
+        sum.bytes += rss(*id)?;
+        if !alone {
+            sum.counted = Counted::Shared;
         }
     }
     Ok(sum)
@@ -46,12 +50,12 @@ pub fn memory(processes: &[ProcId]) -> io::Result<Memory> {
 /// `None` when the kernel does not let us see it (another user's process, hardened kernel, old kernel).
 fn pss(id: ProcId) -> io::Result<Option<u64>> {
     let path = format!("/proc/{}/smaps_rollup", id.pid);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(e) if is_gone(&e) || e.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
-        Err(e) => return Err(about(&path, &e)),
+    let read = match read_unless_gone(&path) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => None,
+        read => read?,
     };
-    Ok(text.lines().find_map(|l| l.strip_prefix("Pss:")).and_then(kilobytes))
+    let Some(bytes) = read else { return Ok(None) };
+    Ok(String::from_utf8_lossy(&bytes).lines().find_map(|l| l.strip_prefix("Pss:")).and_then(kilobytes))
 }
 
 fn kilobytes(field: &str) -> Option<u64> {
@@ -72,17 +76,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn own_memory_is_counted_as_pss_and_is_not_more_than_rss() {
+    fn several_processes_count_the_pages_that_they_share_once() {
+        let me = ProcId::of(own_pid()).unwrap().unwrap();
+        let used = memory(&[me, me]).unwrap();
+        assert_eq!(used.counted, Counted::Once);
+        assert!(used.bytes.abs_diff(2 * pss(me).unwrap().unwrap()) < 1_000_000, "{used:?}");
+    }
+
+    #[test]
+    fn a_process_alone_counts_all_that_it_has() {
         let me = ProcId::of(own_pid()).unwrap().unwrap();
         let used = memory(&[me]).unwrap();
-        assert_eq!(used.counted, Counted::Pss);
-        assert!(used.bytes > 100_000 && used.bytes <= rss(me).unwrap() + 1_000_000, "{used:?}");
+        assert_eq!(used.counted, Counted::Once);
+        assert!(used.bytes.abs_diff(rss(me).unwrap()) < 1_000_000 && used.bytes > 100_000, "{used:?}");
     }
 
     #[test]
     fn a_process_that_ended_counts_nothing() {
         let gone = ProcId { pid: own_pid(), start: 1 };
-        assert_eq!(memory(&[gone]).unwrap(), Memory { bytes: 0, counted: Counted::Pss });
+        assert_eq!(memory(&[gone]).unwrap(), Memory { bytes: 0, counted: Counted::Once });
     }
 
     #[test]

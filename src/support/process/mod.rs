@@ -12,9 +12,13 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
+
+/// Nearly every file of `/proc/PID` that is read here is shorter; an environment may not be.
+const PROC_FILE: usize = 4096;
 
 /// Which boot this is: everything that is timed or identified within one boot is worth nothing in another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -245,8 +249,10 @@ impl Stat {
 
 /// A file of `/proc/PID`; `None` when the process ended before or while it was read.
 pub(crate) fn read_unless_gone(path: &str) -> io::Result<Option<Vec<u8>>> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
+    // Files there have no size to go by, and a growing buffer costs a read(2) for each time that it grows.
+    let mut bytes = Vec::with_capacity(PROC_FILE);
+    match File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)) {
+        Ok(_) => Ok(Some(bytes)),
         Err(e) if is_gone(&e) => Ok(None),
         Err(e) => Err(about(path, &e)),
     }

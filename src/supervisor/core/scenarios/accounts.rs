@@ -17,10 +17,10 @@ fn refused_login() -> Signal {
 fn shared() -> Machine {
     let other = LoopConfig { account: "other".parse().unwrap(), stall_after: None, ..talker() };
     let loops = BTreeMap::from([
-        (name("one"), talker()),
-        (name("two"), talker()),
-        (name("three"), talker()),
-        (name("apart"), other),
+        (name("one"), talker().into()),
+        (name("two"), talker().into()),
+        (name("three"), talker().into()),
+        (name("apart"), other.into()),
     ]);
     let mut m = Machine::tame(Config { loops, ..empty() });
     m.outside.mood = Mood::Silent;

@@ -9,6 +9,7 @@ use crate::supervisor::core::stage::Stage;
 use crate::supervisor::core::world::{LoopRecord, Turn, Wish, World};
 use crate::support::clock::Now;
 use crate::support::process::ProcId;
+use std::sync::Arc;
 
 fn killed_for(m: &mut Machine, down: Duration) {
     m.kill_supervisor(down);
@@ -121,6 +122,15 @@ fn a_reboot_counts_no_crash_and_resumes_the_session_without_backoff() {
 }
 
 #[test]
+fn a_reboot_is_not_told_as_the_loss_of_a_tmux_server() {
+    let mut m = one(talker());
+    assert_eq!(m.stage("builder"), StageKind::Up);
+    m.reboot();
+    assert_eq!(m.stage("builder"), StageKind::Up);
+    assert!(!m.decided("session-host-lost"));
+}
+
+#[test]
 fn a_server_that_was_replaced_while_no_supervisor_ran_costs_no_session() {
     let mut m = one(talker());
     m.run(MINUTE);
@@ -220,7 +230,7 @@ fn an_agent_whose_turn_had_ended_is_found_idle_and_one_in_its_turn_busy() {
 fn what_cannot_be_killed_does_not_keep_the_supervisor_from_ending() {
     let m = one(talker());
     let mut world = m.world.clone().unwrap();
-    world.loops.get_mut(&name("builder")).unwrap().stage = Stage::Clearing { since: m.now };
+    Arc::make_mut(world.loops.get_mut(&name("builder")).unwrap()).stage = Stage::Clearing { since: m.now };
     let ends = |world: &World, event, now| {
         let mut actions = decide(world, event, now);
         let exit = actions.contains(&Action::Exit);

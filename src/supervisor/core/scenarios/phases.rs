@@ -4,6 +4,7 @@ use super::*;
 use crate::supervisor::config::{AdvanceOn, OnPhase, PhasesConfig};
 use crate::supervisor::core::event::Caller;
 use crate::supervisor::core::gates::GateState;
+use std::sync::Arc;
 
 fn running() -> Machine {
     running_with(pair())
@@ -188,7 +189,7 @@ fn a_text_is_not_typed_into_a_question_to_a_person() {
 #[test]
 fn a_phase_that_restarts_begins_afresh_at_the_turns_end_also_where_the_loop_was_down() {
     let mut config = pair();
-    for l in config.loops.values_mut() {
+    for l in config.loops.values_mut().map(Arc::make_mut) {
         l.on_phase = OnPhase::Restart;
     }
     let mut m = running_with(config);

@@ -4,6 +4,7 @@ use super::*;
 use crate::supervisor::core::event::Event;
 use crate::supervisor::core::stage::Stage;
 use crate::supervisor::core::summary::{is_settled, line};
+use std::sync::Arc;
 
 fn told(m: &Machine) -> String {
     line(m.world.as_ref().unwrap(), m.now)
@@ -45,7 +46,7 @@ fn a_loop_that_is_not_found_yet_is_not_settled_and_one_that_cannot_be_cleared_aw
     let m = one(talker());
     let mut world = m.world.clone().unwrap();
     let stage = |world: &mut crate::supervisor::core::world::World, stage| {
-        world.loops.get_mut(&name("builder")).unwrap().stage = stage;
+        Arc::make_mut(world.loops.get_mut(&name("builder")).unwrap()).stage = stage;
     };
     stage(&mut world, Stage::Adopting);
     assert!(!is_settled(&world, m.now));

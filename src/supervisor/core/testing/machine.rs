@@ -259,7 +259,7 @@ impl Machine {
     /// A new supervisor with another definition of a loop takes over, as a switch does it.
     pub fn redefine(&mut self, name: &LoopName) {
         let mut config = (*self.config).clone();
-        if let Some(l) = config.loops.get_mut(name) {
+        if let Some(l) = config.loops.get_mut(name).map(Arc::make_mut) {
             l.hash.push('x');
         }
         self.config = Arc::new(config);

@@ -14,6 +14,7 @@ use crate::supervisor::config::{
 use crate::supervisor::names::LoopName;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// An agent whose sessions can be resumed.
@@ -114,17 +115,20 @@ pub fn empty() -> Config {
 pub fn pair() -> Config {
     let builder = LoopConfig { role: Some(Role::Claims), ..talker() };
     let adversary = LoopConfig { role: Some(Role::Verifies), ..talker() };
-    Config { loops: BTreeMap::from([(name("adversary"), adversary), (name("builder"), builder)]), ..empty() }
+    Config {
+        loops: BTreeMap::from([(name("adversary"), adversary.into()), (name("builder"), builder.into())]),
+        ..empty()
+    }
 }
 
 /// One loop, `builder`.
 pub fn single(config: LoopConfig) -> Config {
-    Config { loops: BTreeMap::from([(name("builder"), config)]), ..empty() }
+    Config { loops: BTreeMap::from([(name("builder"), config.into())]), ..empty() }
 }
 
 /// The same loop, of a kind that says when it is up and acknowledges what reaches it.
 pub fn acknowledging(mut config: Config, text: &str) -> Config {
-    if let Some(l) = config.loops.get_mut(&name(text)) {
+    if let Some(l) = config.loops.get_mut(&name(text)).map(Arc::make_mut) {
         l.capabilities.says_ready = true;
         l.capabilities.acknowledges = true;
         l.kickoff = Some(PathBuf::from("/ws/kickoff.md"));
@@ -139,16 +143,16 @@ pub fn everything() -> Config {
     config.start_stagger = Duration::from_secs(5);
     config.needs.insert("proxy".parse().unwrap(), NeedConfig::Tcp("127.0.0.1:1055".to_owned()));
     config.needs.insert("secrets".parse().unwrap(), NeedConfig::Unit("cc-ci-secrets.service".to_owned()));
-    if let Some(builder) = config.loops.get_mut(&name("builder")) {
+    if let Some(builder) = config.loops.get_mut(&name("builder")).map(Arc::make_mut) {
         builder.needs = vec!["proxy".parse().unwrap(), "secrets".parse().unwrap()];
         builder.restart_above = Some(GIB);
         builder.on_idle = Some(OnIdle { nudge: "go on".to_owned(), after: 2 * MINUTE });
     }
-    if let Some(adversary) = config.loops.get_mut(&name("adversary")) {
+    if let Some(adversary) = config.loops.get_mut(&name("adversary")).map(Arc::make_mut) {
         adversary.on_phase = OnPhase::Restart;
         adversary.on_change = OnChange::TurnEnd;
         adversary.needs = vec!["proxy".parse().unwrap()];
     }
-    config.loops.insert(name("health"), program());
+    config.loops.insert(name("health"), program().into());
     config
 }
