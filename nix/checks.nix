@@ -67,5 +67,7 @@ rust.checks
     inherit name;
     globalTimeout = lib.mkDefault 1800;
     defaults.imports = [ self.nixosModules.default ];
+    # For tests with secrets: the modules themselves do without it.
+    _module.args = { inherit (self.inputs) sops-nix; };
   }
 ) scenarios

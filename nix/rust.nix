@@ -72,14 +72,18 @@ let
     }
   );
 
-  package =
+  packageOf =
+    programs:
     pkgs.runCommand "cc-ci-orchestrator-${version}"
       {
         pname = "cc-ci-orchestrator";
         inherit version;
         strictDeps = true;
         nativeBuildInputs = [ pkgs.makeBinaryWrapper ];
-        passthru = { inherit programs; };
+        passthru = {
+          inherit programs;
+          withPrograms = packageOf;
+        };
         meta = {
           description = "Keeps long-running coding agents alive on a NixOS or systemd machine";
           license = lib.licenses.mit;
@@ -110,6 +114,7 @@ let
           exit 1
         fi
       '';
+  package = packageOf programs;
 in
 {
   inherit package programs;

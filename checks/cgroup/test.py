@@ -117,7 +117,8 @@ with subtest("a user bus in reach would take a pane away from its unit"):
     # The hazard is real here: a tmux server as ours, but for the environment.
     machine.succeed(
         "printf 'set -s exit-empty off\\nnew-session -d sleep 47112\\n' >/tmp/twin.conf",
-        "systemd-run --quiet --unit twin --uid agent --property Delegate=yes --property DelegateSubgroup=tmux "
+        'systemd-run --quiet --unit twin --uid agent -E PATH="$PATH" --property Delegate=yes '
+        "--property DelegateSubgroup=tmux "
         f"--setenv XDG_RUNTIME_DIR={bus} --setenv DBUS_SESSION_BUS_ADDRESS=unix:path={bus}/bus "
         "\"$(command -v tmux)\" -D -S /tmp/twin.sock -f /tmp/twin.conf",
     )

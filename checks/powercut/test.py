@@ -2,6 +2,7 @@
 # known from the console; what is found is read from the disk at the next boot, before the supervisor is started, by
 # `cc-ci-test-disk workspace`, which the supervisor's unit needs. Settable in the environment: CUTS, SEED.
 import json
+import os
 import random
 import re
 import time
@@ -38,10 +39,16 @@ def last_said(word):
     return int(said[-1])
 
 
+def wait_until_said(phase):
+    """Waits until the console says that the advance to this phase has returned. (NixOS's own `wait_for_console_text` reads
+    but one line a second when it has a time limit.)"""
+    retry(lambda _last: f"cc-ci-test: phase {phase} returned" in machine.get_console_log(), 600)
+
+
 def advance_and_cut(phase):
     """Cuts the machine off while the phase is advanced; the last one that had returned, the last one asked for."""
-    machine.succeed("systemd-run --quiet --unit cc-ci-test-advance cc-ci-test-advance")
-    machine.wait_for_console_text(f"cc-ci-test: phase {phase + 1} returned", timeout=600)
+    machine.succeed('systemd-run --quiet --unit cc-ci-test-advance -E PATH="$PATH" cc-ci-test-advance')
+    wait_until_said(phase + 1)
     time.sleep(chance.uniform(0, LONGEST_WAIT))
     machine.crash()
     return last_said("returned"), last_said("asked")
