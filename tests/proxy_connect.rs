@@ -106,6 +106,27 @@ fn a_mute_proxy_is_given_up_at_the_timeout() {
 }
 
 #[test]
+fn an_http_server_that_waits_for_the_end_of_its_line_is_called_one_and_not_mute() {
+    let port = destination(|mut stream| {
+        let mut request = Vec::new();
+        let mut byte = [0; 1];
+        while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n > 0) {
+            request.push(byte[0]);
+        }
+        // The asker may have gone.
+        let _ = stream.write_all(b"HTTP/1.0 501 Not Implemented\r\n\r\n");
+    });
+    says(
+        &connect(port, &["--timeout", "300ms", "h.example", "22"]),
+        1,
+        &format!(
+            "talking to the proxy `127.0.0.1:{port}`: what answers there is an HTTP server, no SOCKS5 proxy; name the \
+             proxy's own port"
+        ),
+    );
+}
+
+#[test]
 fn a_proxy_that_is_still_starting_is_waited_for() {
     let port = free_port();
     let client = meanwhile(move || connect(port, &["--wait", "60s", "h.example", "22"]));

@@ -92,6 +92,12 @@ fn running_is_left_alone_and_stopped_is_told_to_come_up_without_the_key() {
     state(&lab, "Running");
     lab.start();
     up(&lab);
+    // It would have said `up` before its second look, ten seconds later.
+    let looks = noted(&lab, "looks").len();
+    lab.wait_for("another look", || match noted(&lab, "looks").len() {
+        now if now > looks => Ok(()),
+        now => Err(now),
+    });
     assert_eq!(noted(&lab, "ups"), [""; 0]);
     lab.end();
     state(&lab, "Stopped");

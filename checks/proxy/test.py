@@ -1,5 +1,5 @@
-# The proxy between two machines: ssh through it, the way out killed and back, the shim killed. tailscale is a stand-in
-# (guest/usr/local/bin) over a real SOCKS server.
+# The proxy between two machines: ssh through it, the way out killed and back, the shim killed, the network cut and
+# back, the loop that needs it, a reboot. tailscale is a stand-in (guest/usr/local/bin) over a real SOCKS server.
 import json
 
 PROXY = "cc-ci-tailscaled.service"
@@ -19,7 +19,7 @@ def wait_until_up():
 def ssh(command, fdpass=True):
     """ssh to the other machine, through the proxy."""
     flag, use = ("--fdpass", "yes") if fdpass else ("", "no")
-    connect = f"proxy-shim connect {flag} --wait 2m --timeout 3m %h %p"
+    connect = f"proxy-shim connect {flag} --wait 2m --timeout 6m %h %p"
     through = f"-o 'ProxyCommand={connect}' -o ProxyUseFdpass={use}"
     return f"ssh -i /root/key -p 2222 {SSH_OPTIONS} {through} root@192.168.1.2 {command}"
 
@@ -31,6 +31,36 @@ def in_background(name, command):
 
 def daemon():
     return machine.succeed("sed -n 2p /run/cc-ci-tailscaled/tailscaled.sock").strip()
+
+
+def wait_for_loop(name, state):
+    """Waits for the loop to be in that state; what the status says of it."""
+    of = f'.loops[] | select(.name == "{name}")'
+    machine.wait_until_succeeds(f"supervisor status --json | jq -e '{of} | .state == \"{state}\"'", timeout=300)
+    return json.loads(machine.succeed(f"supervisor status --json | jq '{of}'"))
+
+
+def stop_builder():
+    """Stops it, and waits until what the supervisor found of the proxy last is too old (30 s) to start it by."""
+    machine.succeed("supervisor stop builder")
+    machine.sleep(31)
+
+
+def wait_until_held():
+    """Waits until the loop that needs the proxy is held for that, and the other one runs."""
+    held = wait_for_loop("builder", "held")
+    holds = [hold for hold in held["holds"] if hold["kind"] == "needs"]
+    assert len(holds) == 1 and holds[0]["what"].startswith("needs proxy"), held
+    assert wait_for_loop("orchestrator", "up")["pid"], "the other loop"
+
+
+def joins():
+    return int(machine.succeed("wc -l </var/lib/cc-ci-tailscaled/ups"))
+
+
+def refused():
+    """What clients were told that did not get through. (One that has gone itself was told nothing.)"""
+    return [failure for failure in proxy()["failures"] if not failure["why"].startswith("the client")]
 
 
 def start_sshd(node):
@@ -53,7 +83,7 @@ with subtest("it joins once, and is ready"):
     wait_until_up()
     status = proxy()
     assert (status["backend"], status["starts"]) == ("Running", 1), status
-    assert machine.succeed("wc -l </var/lib/cc-ci-tailscaled/ups").strip() == "1"
+    assert joins() == 1
     assert machine.get_unit_property(PROXY, "StatusText").startswith("up; "), status
 
 with subtest("the key shows nowhere"):
@@ -75,18 +105,63 @@ with subtest("with fdpass no process stays between"):
     machine.fail("pgrep -fx 'proxy-shim connect .*'")
 
 with subtest("the way out is killed: what is open ends, what is new waits, nothing is refused"):
-    before = daemon()
+    before, told = daemon(), refused()
     machine.succeed(f"kill -KILL {before}")
     for n in range(3):
         assert machine.succeed(ssh(f"echo through {n}")) == f"through {n}\n"
     machine.wait_until_fails("systemctl is-active open-ssh.service", timeout=120)
     assert daemon() != before
-    assert machine.succeed("wc -l </var/lib/cc-ci-tailscaled/ups").strip() == "1", "it joined again"
-    refused = [f for f in proxy()["failures"] if "no way out" in f["why"]]
-    assert refused == [], refused
+    assert joins() == 1, "it joined again"
+    assert refused() == told, refused()
 
 with subtest("the shim is killed: tailscaled goes with it, both are back, a waiting client gets through"):
     before = daemon()
     machine.succeed(f"systemctl kill --signal=KILL --kill-whom=main {PROXY}")
     assert machine.succeed(ssh("echo back")) == "back\n"
     machine.fail(f"test -e /proc/{before}")
+
+with subtest("the network is cut and back: what is new waits and gets through, nothing is refused"):
+    wait_until_up()
+    told = refused()
+    machine.block()
+    for n in range(3):
+        in_background(f"waiting-ssh-{n}", ssh(f"touch /tmp/after-the-cut-{n}"))
+    waiting = "proxy-shim status --json | jq -e '.connections.waiting >= 3 and .probes.far.passed == false'"
+    machine.wait_until_succeeds(waiting, timeout=300)
+    machine.succeed("proxy-shim status | grep -F 'way out'")
+    machine.fail("proxy-shim check --quiet")
+    machine.unblock()
+    for n in range(3):
+        far.wait_until_succeeds(f"test -e /tmp/after-the-cut-{n}", timeout=300)
+    assert refused() == told, refused()
+    wait_until_up()
+
+with subtest("a loop that needs it is held while the network is away, and released when it is back"):
+    wait_for_loop("builder", "up")
+    machine.block()
+    stop_builder()
+    machine.wait_until_fails("proxy-shim check --quiet", timeout=300)
+    machine.succeed("supervisor start builder")
+    wait_until_held()
+    machine.unblock()
+    wait_for_loop("builder", "up")
+
+with subtest("the same while the proxy itself is not there"):
+    stop_builder()
+    machine.succeed(f"systemctl stop {PROXY}")
+    assert machine.execute("proxy-shim check --quiet")[0] == 3
+    machine.succeed("supervisor start builder")
+    wait_until_held()
+    machine.succeed(f"systemctl start --no-block {PROXY}")
+    wait_for_loop("builder", "up")
+
+with subtest("after a reboot all of it is back by itself, without joining again"):
+    boot = machine.succeed("cat /proc/sys/kernel/random/boot_id")
+    machine.reboot()
+    machine.wait_until_succeeds(f"systemctl is-active {PROXY}", timeout=600)
+    assert machine.succeed("cat /proc/sys/kernel/random/boot_id") != boot
+    wait_until_up()
+    assert machine.succeed(ssh("echo again")) == "again\n"
+    wait_for_loop("builder", "up")
+    wait_for_loop("orchestrator", "up")
+    assert joins() == 1, "it joined again"

@@ -1,6 +1,7 @@
 //! What the running proxy knows of itself, in one place: the way out's state, counts, the last failures, the probes.
 
 use super::config::{Config, UpstreamConfig};
+use super::network::Network;
 use super::relay::Bytes;
 use super::target::Target;
 use super::upstream::Upstream;
@@ -9,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use tokio::sync::watch;
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, watch};
 
 /// Failures that are remembered.
 const FAILURES: usize = 20;
@@ -172,6 +173,8 @@ pub struct State {
     pub bytes: Bytes,
     link: watch::Sender<(Link, Now)>,
     rounds: watch::Sender<()>,
+    network: watch::Sender<Network>,
+    wanted: Notify,
     inner: Mutex<Inner>,
 }
 
@@ -200,6 +203,8 @@ impl State {
             bytes: Bytes::default(),
             link: watch::Sender::new((starting, Now::read())),
             rounds: watch::Sender::new(()),
+            network: watch::Sender::default(),
+            wanted: Notify::new(),
             inner: Mutex::new(inner),
         }
     }
@@ -284,11 +289,32 @@ impl State {
             view.at = Some(format_time(Now::read().wall));
             view.took_ms = u64::try_from(took.as_millis()).ok();
         }
+        if result.is_ok() {
+            self.network.send_modify(|network| network.passed(Instant::now()));
+        }
     }
 
-    /// A round of probes has ended.
-    pub fn probes_done(&self) {
+    /// A round of probes has ended; whether any passed.
+    pub fn probes_done(&self, passed: bool) {
+        if !passed {
+            self.network.send_modify(|network| network.failed(Instant::now()));
+        }
         self.rounds.send_replace(());
+    }
+
+    /// What the probes say of the network, and each change of it.
+    pub fn network(&self) -> watch::Receiver<Network> {
+        self.network.subscribe()
+    }
+
+    /// Wants a round of probes before its time.
+    pub fn want_probes(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// Waits until a round is wanted.
+    pub async fn probes_wanted(&self) {
+        self.wanted.notified().await;
     }
 
     /// Tells of each end of a round.

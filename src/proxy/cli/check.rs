@@ -206,6 +206,10 @@ fn through(port: SocketAddr, probe: &Probe, within: Duration) -> Result<(), Stri
     let began = Instant::now();
     let stream = dial(&wanted).map_err(|e| match e {
         ConnectError::Refused { words, .. } => words,
+        // It holds the connection, since no probe passes.
+        ConnectError::Mute { within, .. } => {
+            format!("no connection through the port within {}", short_duration(within))
+        }
         other => other.to_string(),
     })?;
     examine_blocking(probe, stream, within.saturating_sub(began.elapsed()))

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 /// Between two attempts to reach a proxy that is not there yet.
 const RETRY: Duration = Duration::from_millis(50);
+/// What is no proxy may wait for a request in its own language. It then has this long to answer one.
+const HTTP_ANSWERS_WITHIN: Duration = Duration::from_millis(500);
 /// The longest single read: the rest of a reply with a name in it.
 const LONGEST_READ: usize = 258;
 
@@ -116,12 +118,18 @@ pub fn dial(wanted: &Wanted) -> Result<TcpStream, ConnectError> {
     let _ = stream.set_nodelay(true);
     talk.write(&GREETING)?;
     let mut answers = Answers::default();
-    let mut missing = "answer the SOCKS greeting";
+    const GREETED: &str = "answer the SOCKS greeting";
+    let mut missing = GREETED;
     loop {
         match answers.step() {
             Ok(Step::Read(most)) => {
                 let mut buffer = [0; LONGEST_READ];
-                let n = talk.read(&mut buffer[..most.min(LONGEST_READ)], missing)?;
+                let n = talk.read(&mut buffer[..most.min(LONGEST_READ)], missing).map_err(|e| match e {
+                    ConnectError::Mute { proxy, .. } if missing == GREETED && speaks_http(&proxy) => {
+                        ConnectError::NoProxy { proxy, cause: BadAnswer::Http }
+                    }
+                    other => other,
+                })?;
                 answers.feed(&buffer[..n]);
             }
             Ok(Step::Ask) => {
@@ -177,6 +185,21 @@ fn connect(proxy: &Target, within: Duration) -> io::Result<TcpStream> {
         }
     }
     Err(last)
+}
+
+/// Whether what is mute to a SOCKS greeting is an HTTP server that waits for the end of a line. Asked on a connection of
+/// its own: a proxy that is only slow must not find a second message in its first.
+fn speaks_http(proxy: &Target) -> bool {
+    let ask = || -> io::Result<[u8; 5]> {
+        let mut stream = connect(proxy, HTTP_ANSWERS_WITHIN)?;
+        stream.set_read_timeout(Some(HTTP_ANSWERS_WITHIN))?;
+        stream.write_all(b"OPTIONS * HTTP/1.0\r\n\r\n")?;
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer)?;
+        Ok(answer)
+    };
+    // Whatever goes wrong here, it was mute before, and that is said then.
+    ask().is_ok_and(|answer| answer == *b"HTTP/")
 }
 
 struct Talk<'a> {

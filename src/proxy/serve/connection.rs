@@ -1,6 +1,7 @@
 //! One client: what it wants, whether it may, a way out to it, the relay. A client whose way out is away waits.
 
 use crate::proxy::handshake::{Handshake, Next, Protocol};
+use crate::proxy::network::{Meaning, may_be_away};
 use crate::proxy::relay::{close_after_answer, relay};
 use crate::proxy::socks::Code;
 use crate::proxy::state::{Counted, State};
@@ -96,7 +97,7 @@ async fn handshake(client: &mut TcpStream) -> io::Result<Asked> {
     }
 }
 
-/// Connects, as often as it takes while the way out is away, for `hold_for` at most.
+/// Connects, as often as it takes while the way out or its network is away, for `hold_for` at most.
 async fn dial(state: &State, target: &Target) -> Result<TcpStream, (Code, String)> {
     let config = &state.config;
     let deadline = Instant::now() + config.hold_for;
@@ -111,21 +112,56 @@ async fn dial(state: &State, target: &Target) -> Result<TcpStream, (Code, String
                 () = sleep_until(deadline) => return Err(not_held_longer(state, &why)),
             }
         }
-        match state.upstream.dial(target, config.handshake_timeout, config.dial_timeout).await {
+        let began = Instant::now();
+        let at_last = match state.upstream.dial(target, config.handshake_timeout, config.dial_timeout).await {
             Ok(server) => return Ok(server),
             // What it says while it goes down is no answer about the destination.
-            Err(DialError::Answer { code, words }) if code != Code::Failed || state.known_away().is_none() => {
-                return Err((code, words));
+            Err(DialError::Answer { code: Code::Failed, words: why }) if state.known_away().is_some() => {
+                not_held_longer(state, &why)
             }
-            Err(DialError::Answer { words: why, .. } | DialError::Away(why)) => {
-                if Instant::now() >= deadline {
-                    return Err(not_held_longer(state, &why));
+            Err(DialError::Answer { code, words }) => match meaning(state, code, began, deadline).await {
+                Meaning::Destination | Meaning::Unknown => return Err((code, words)),
+                Meaning::Back => continue,
+                Meaning::Away => {
+                    let waited = short_duration(config.hold_for);
+                    (code, format!("{words}; no probe passes either, waited {waited}"))
                 }
-                waiting.get_or_insert_with(|| Counted::new(&state.counts.waiting));
-                sleep_until(deadline.min(Instant::now() + pause)).await;
-                pause = (pause * 2).min(LAST_RETRY);
-            }
+            },
+            Err(DialError::Away(why)) => not_held_longer(state, &why),
+        };
+        if Instant::now() >= deadline {
+            return Err(at_last);
         }
+        waiting.get_or_insert_with(|| Counted::new(&state.counts.waiting));
+        sleep_until(deadline.min(Instant::now() + pause)).await;
+        pause = (pause * 2).min(LAST_RETRY);
+    }
+}
+
+/// What a refusal means that just came. It may take a probe to know, and that is waited for.
+async fn meaning(state: &State, code: Code, began: Instant, deadline: Instant) -> Meaning {
+    let ended = Instant::now();
+    // Without a probe nobody knows whether anything else can be reached.
+    if !may_be_away(code) || state.config.probes.is_empty() || state.config.hold_for.is_zero() {
+        return Meaning::Destination;
+    }
+    let mut network = state.network();
+    let (began, ended) = (began.into_std(), ended.into_std());
+    let known = network.wait_for(|network| match network.meaning(began, ended) {
+        Meaning::Destination | Meaning::Back => true,
+        Meaning::Away => {
+            state.want_probes();
+            true
+        }
+        Meaning::Unknown => {
+            state.want_probes();
+            false
+        }
+    });
+    match tokio::time::timeout_at(deadline, known).await {
+        // The sender is in `state`.
+        Ok(Ok(network)) => network.meaning(began, ended),
+        Ok(Err(_)) | Err(_) => Meaning::Unknown,
     }
 }
 

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-/// How often a proxy that is away is looked for.
+/// How often what is away is looked for.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Probes for ever, while there is a way out; asks for a restart of tailscaled when nothing comes through it.
@@ -24,11 +24,21 @@ pub async fn keep(state: Arc<State>, restart: Arc<Notify>) {
         UpstreamConfig::Socks5(_) | UpstreamConfig::Direct => u32::MAX,
     };
     let mut failed = 0;
+    let mut due = Instant::now();
     loop {
         state.up().await;
+        let in_time = Instant::now() >= due;
         let passed = round(&state).await;
-        // Of a round in which the way out went away the failures are that one's.
-        failed = if passed || !state.link().is_up() { 0 } else { failed + 1 };
+        // Of a round in which the way out went away the failures are that one's. One that a client wanted counts for
+        // nothing: it comes when something fails, and a short cut of the network is not tailscaled's fault.
+        failed = match in_time {
+            _ if passed || !state.link().is_up() => 0,
+            true => failed + 1,
+            false => failed,
+        };
+        if in_time {
+            due = Instant::now() + state.config.probe_every;
+        }
         if failed >= most {
             failed = 0;
             tracing::warn!("no probe passed in {most} rounds; restarting tailscaled");
@@ -36,11 +46,18 @@ pub async fn keep(state: Arc<State>, restart: Arc<Notify>) {
         }
         let mut changed = state.watch();
         tokio::select! {
-            () = sleep(state.config.probe_every) => {}
+            () = sleep_until(due) => {}
+            () = wanted(&state) => {}
             // Back from where it was: whether it works is news.
-            _ = changed.wait_for(|(link, _)| !link.is_up()) => {}
+            _ = changed.wait_for(|(link, _)| !link.is_up()) => due = Instant::now(),
         }
     }
+}
+
+/// Waits until a client wants to know, and no sooner than a while after the last round: there may be a thousand of them.
+async fn wanted(state: &State) {
+    sleep(LOOK).await;
+    state.probes_wanted().await;
 }
 
 /// One round; whether any passed.
@@ -59,7 +76,7 @@ async fn round(state: &Arc<State>) -> bool {
     while let Some(end) = probes.join_next().await {
         passed |= end.unwrap_or(false);
     }
-    state.probes_done();
+    state.probes_done(passed);
     passed
 }
 
