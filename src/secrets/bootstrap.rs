@@ -59,7 +59,7 @@ pub fn place(key: &Content, sops: &Path, path: &Path, other: Other) -> anyhow::R
         ));
     }
     encrypted.decrypt(&own).with_context(|| format!("decrypting `{shown}` with the age key"))?;
-    let root = Identity { uid: 0, gid: 0, groups: Vec::new(), name: "root".to_owned() };
+    let root = Identity { uid: 0, gid: 0, primary: 0, groups: Vec::new(), name: "root".to_owned() };
     let target = Target { path: path.to_owned(), uid: 0, gid: 0, mode: 0o400 };
     let mut worker = Worker::start(&root)?.map_err(Fault::Failed)?;
     let state = match worker.ask(Request::Inspect(target.clone()), Some(key))?.map_err(Fault::Failed)? {
