@@ -141,12 +141,29 @@ fn of_file(path: &Path) -> Result<(Content, Option<Told>), Told> {
     if !kind.is_file() {
         return Err("it is no regular file; name one".to_owned());
     }
-    let real = std::fs::canonicalize(path).map_err(failed)?;
-    if real.starts_with("/nix/store") {
-        return Err("it is in the Nix store, which everybody can read; keep it elsewhere, encrypted".to_owned());
-    }
+    not_in_store(&std::fs::canonicalize(path).map_err(failed)?)?;
     let content = Content::of_file(&mut file).map_err(failed)?;
     let content = content.ok_or_else(|| format!("it has more than {LARGEST} bytes; name another file"))?;
     let wide = kind.mode() & 0o004 != 0;
     Ok((content, wide.then(|| "everybody on this machine can read that file; `chmod o-r` it".to_owned())))
+}
+
+/// `real` is the path behind all symlinks.
+fn not_in_store(real: &Path) -> Result<(), Told> {
+    if real.starts_with("/nix/store") {
+        return Err("it is in the Nix store, which everybody can read; keep it elsewhere, encrypted".to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_in_the_nix_store_is_refused() {
+        let told = "it is in the Nix store, which everybody can read; keep it elsewhere, encrypted";
+        assert_eq!(not_in_store(Path::new("/nix/store/abc-token")), Err(told.to_owned()));
+        assert_eq!(not_in_store(Path::new("/nix/storey/token")), Ok(()));
+    }
 }
