@@ -101,6 +101,20 @@ fn a_sops_file_without_the_machines_key_is_told_with_how_it_gets_there() {
 }
 
 #[test]
+fn what_is_no_sops_file_is_told_with_the_option_that_names_another() {
+    let Some(lab) = Lab::new() else { return };
+    let key = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sops/key.txt")).unwrap();
+    for (name, cause) in [("nowhere", "it is not there"), ("home", "it is a folder")] {
+        let mut command = lab.command("bootstrap-key");
+        command.arg("--sops").arg(lab.path(name)).arg("--key-file").arg(lab.path("key.txt"));
+        let said = with_stdin(command, &key);
+        let expected =
+            format!("secrets-placer: reading the sops file `LAB/{name}`: {cause}; name another with `--sops FILE`");
+        assert_eq!(told(&lab, &said), expected);
+    }
+}
+
+#[test]
 fn what_is_no_key_at_all_is_not_read_without_end() {
     let Some(lab) = Lab::new() else { return };
     let values = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sops/values.yaml");

@@ -38,7 +38,8 @@ pub enum Done {
 /// When it cannot be read, or is none.
 pub fn read_sops(file: &Path) -> anyhow::Result<Encrypted> {
     let doing = || format!("reading the sops file `{}`", file.display());
-    let text = read_text(file, LARGEST_SOPS).with_context(doing)?;
+    let text =
+        read_text(file, LARGEST_SOPS).map_err(|e| anyhow!("{}: {e}; name another with `--sops FILE`", doing()))?;
     Encrypted::read(&text).with_context(doing)
 }
 
