@@ -42,6 +42,25 @@ fn secrets_get_their_owner_group_mode_and_missing_folders() {
 }
 
 #[test]
+fn missing_folders_get_the_owners_own_group_whatever_the_files_group_is() {
+    let Some(lab) = Lab::new() else { return };
+    let Ok(Some(nobody)) = nix::unistd::User::from_name("nobody") else {
+        eprintln!("skipped: there is no user `nobody`");
+        return;
+    };
+    let (uid, gid) = (nobody.uid.as_raw(), nobody.gid.as_raw());
+    chown(lab.path("home"), Some(uid), Some(gid)).unwrap();
+    lab.source("key", "k");
+    let entry = lab.entry("key", "home/.a/b/key", "mode = \"0640\"\ngroup = \"64200\"");
+    lab.manifest(&[entry.replace(&format!("owner = \"{USER}\""), "owner = \"nobody\"")]);
+    lab.place();
+    for folder in ["home/.a", "home/.a/b"] {
+        assert_eq!(rights(&lab.path(folder)), (uid, gid, 0o700), "{folder}");
+    }
+    assert_eq!(rights(&lab.path("home/.a/b/key")), (uid, 64_200, 0o640));
+}
+
+#[test]
 fn what_is_as_it_should_be_is_not_touched() {
     let Some(lab) = Lab::simple() else { return };
     lab.place();

@@ -121,6 +121,8 @@ fn secrets_come_straight_from_a_sops_file() {
     let said = place(&fixture("binary.json"));
     assert!(said.code == 1 && said.err.contains("there is no `incus`; see which keys there are"), "{said:?}");
     let said = lab.run("place");
-    assert!(said.code == 1 && said.err.contains("add one, or give `--sops FILE`"), "{said:?}");
+    let expected = "secrets-placer: reading the secret `incus`: the manifest has neither `source` nor `credential` for it; \
+                    add one, or give `--sops FILE`\n";
+    assert!(said.code == 1 && said.err.starts_with(expected), "{said:?}");
     assert_eq!(picture(&lab.path("home")), home);
 }

@@ -1,6 +1,6 @@
 //! The one secret that no other can decrypt: the machine's age key, put in its place once, and shown to be the right one.
 
-use super::content::Content;
+use super::content::{Content, LARGEST};
 use super::format::identities;
 use super::manifest::accounts::Identity;
 use super::sops::Encrypted;
@@ -38,7 +38,8 @@ pub enum Done {
 /// When it cannot be read, or is none.
 pub fn read_sops(file: &Path) -> anyhow::Result<Encrypted> {
     let doing = || format!("reading the sops file `{}`", file.display());
-    let text = read_text(file, LARGEST_SOPS).with_context(doing)?;
+    let text =
+        read_text(file, LARGEST_SOPS).map_err(|e| anyhow!("{}: {e}; name another with `--sops FILE`", doing()))?;
     Encrypted::read(&text).with_context(doing)
 }
 
@@ -59,7 +60,7 @@ pub fn place(key: &Content, sops: &Path, path: &Path, other: Other) -> anyhow::R
         ));
     }
     encrypted.decrypt(&own).with_context(|| format!("decrypting `{shown}` with the age key"))?;
-    let root = Identity { uid: 0, gid: 0, groups: Vec::new(), name: "root".to_owned() };
+    let root = Identity { uid: 0, gid: 0, primary: 0, groups: Vec::new(), name: "root".to_owned() };
     let target = Target { path: path.to_owned(), uid: 0, gid: 0, mode: 0o400 };
     let mut worker = Worker::start(&root)?.map_err(Fault::Failed)?;
     let state = match worker.ask(Request::Inspect(target.clone()), Some(key))?.map_err(Fault::Failed)? {
@@ -92,11 +93,21 @@ pub fn place(key: &Content, sops: &Path, path: &Path, other: Other) -> anyhow::R
 /// When the key or the file cannot be used.
 pub fn decrypt(sops: &Path, key_file: &Path) -> anyhow::Result<super::sops::Values> {
     let doing = || format!("reading the age key `{}`", key_file.display());
-    let mut file = std::fs::File::open(key_file)
-        .with_context(doing)
-        .context("the machine's age key is put in place by `secrets-placer bootstrap-key`")?;
-    let key = Content::of_file(&mut file).with_context(doing)?;
-    let key = key.with_context(|| format!("reading the age key `{}`: it is too large for one", key_file.display()))?;
+    let mut file = match std::fs::File::open(key_file) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let remedy = "put the machine's key in its place with `secrets-placer bootstrap-key`";
+            return Err(anyhow!("{}: it is not there; {remedy}", doing()));
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            return Err(anyhow!("{}: permission denied; run it as root", doing()));
+        }
+        Err(e) => return Err(anyhow!("{}: {e}; look at that file", doing())),
+    };
+    let read = Content::of_file(&mut file).map_err(|e| anyhow!("{}: {e}; look at that file", doing()))?;
+    let key = read.ok_or_else(|| {
+        anyhow!("{}: it has more than {LARGEST} bytes, which no key has; name another with `--key-file FILE`", doing())
+    })?;
     let own = identities(key.bytes()).map_err(|bad| anyhow!("{}: {bad}", doing()))?;
     read_sops(sops)?.decrypt(&own).with_context(|| format!("decrypting `{}`", sops.display()))
 }

@@ -49,14 +49,17 @@ pub fn place(
     record.write(state_dir)?;
     let mut failed: Vec<(PathBuf, String)> = Vec::new();
     for crew in crews.iter_mut() {
-        match crew.worker.ask(Request::Commit, None) {
-            Ok(Ok(Answer::Committed(some))) => failed.extend(some),
-            Ok(Ok(other)) => {
-                failed.push((PathBuf::new(), format!("the worker answered {other:?}; please report this")))
+        let lost = match crew.worker.ask(Request::Commit, None) {
+            Ok(Ok(Answer::Committed(some))) => {
+                failed.extend(some);
+                continue;
             }
-            Ok(Err(told)) => failed.push((PathBuf::new(), told)),
-            Err(lost) => failed.push((PathBuf::new(), lost.to_string())),
-        }
+            Ok(Ok(other)) => format!("the worker answered {other:?}; please report this"),
+            Ok(Err(told)) => told,
+            Err(lost) => lost.to_string(),
+        };
+        // Nothing is known of any file of this crew; the record keeps both stamps of each.
+        failed.extend(crew.items.iter().map(|(item, _)| (item.entry.path.clone(), lost.clone())));
     }
     Ok(Ok(done(crews, staged, failed, record)))
 }
@@ -91,9 +94,7 @@ fn done(
     let mut placing = Placing::default();
     for (item, stamp) in staged {
         let path = item.entry.path.as_path();
-        // Of a lost worker nothing is known of any of its files; the record keeps both stamps of each.
-        let lost = failed.iter().any(|(of, _)| of.as_os_str().is_empty());
-        if lost || failed.iter().any(|(of, _)| of == path) {
+        if failed.iter().any(|(of, _)| of == path) {
             continue;
         }
         if let Some(placed) = record.placed.get_mut(path) {

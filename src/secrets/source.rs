@@ -69,23 +69,23 @@ pub fn load(
         let (from, content) = content(entry, origin);
         let content = match content {
             Ok((content, warning)) => {
-                warnings.extend(warning.map(|w| format!("checking the secret `{name}` from `{from}`: {w}")));
+                warnings.extend(warning.map(|w| format!("checking the secret `{name}`{from}: {w}")));
                 content
             }
             Err(told) => {
-                wrong.push(format!("reading the secret `{name}` from `{from}`: {told}"));
+                wrong.push(format!("reading the secret `{name}`{from}: {told}"));
                 continue;
             }
         };
         match format::check(entry.format, &content, &entry.required_keys, now) {
             Ok(found) => {
-                warnings.extend(found.into_iter().map(|w| format!("checking the secret `{name}` from `{from}`: {w}")));
+                warnings.extend(found.into_iter().map(|w| format!("checking the secret `{name}`{from}: {w}")));
                 let (name, entry, identity) = (name.clone(), entry.clone(), identity.clone());
                 items.push(Item { name, entry, identity, content });
             }
             Err(bad) => {
                 let format = entry.format.name();
-                wrong.push(format!("checking the secret `{name}` from `{from}` as `{format}`: {bad}"));
+                wrong.push(format!("checking the secret `{name}`{from} as `{format}`: {bad}"));
             }
         }
     }
@@ -103,27 +103,27 @@ pub fn load(
 
 type Told = String;
 
-/// Where it comes from, for people, and the content with what should be mended about its source.
+/// Where it comes from, as a part of a message, and the content with what should be mended about its source.
 fn content(entry: &Entry, origin: &Origin) -> (String, Result<(Content, Option<Told>), Told>) {
     match (origin, &entry.source) {
         (Origin::Sops { file, values }, _) => {
-            let from = format!("{}#{}", file.display(), entry.sops_key);
+            let from = format!(" from `{}#{}`", file.display(), entry.sops_key);
             (from, values.get(&entry.sops_key).map(|content| (content, None)))
         }
         (Origin::Manifest { .. }, None) => {
             let told = "the manifest has neither `source` nor `credential` for it; add one, or give `--sops FILE`";
-            ("nowhere".to_owned(), Err(told.to_owned()))
+            (String::new(), Err(told.to_owned()))
         }
-        (Origin::Manifest { .. }, Some(source @ Source::File(path))) => (source.to_string(), of_file(path)),
+        (Origin::Manifest { .. }, Some(source @ Source::File(path))) => (format!(" from `{source}`"), of_file(path)),
         (Origin::Manifest { credentials: Some(folder) }, Some(source @ Source::Credential(name))) => {
-            (source.to_string(), of_file(&folder.join(name)))
+            (format!(" from `{source}`"), of_file(&folder.join(name)))
         }
         (Origin::Manifest { credentials: None }, Some(source @ Source::Credential(name))) => {
             let told = format!(
                 "$CREDENTIALS_DIRECTORY is not set, so no service with credentials runs this; \
                  add `LoadCredential={name}:FILE` to its unit"
             );
-            (source.to_string(), Err(told))
+            (format!(" from `{source}`"), Err(told))
         }
     }
 }
@@ -141,12 +141,29 @@ fn of_file(path: &Path) -> Result<(Content, Option<Told>), Told> {
     if !kind.is_file() {
         return Err("it is no regular file; name one".to_owned());
     }
-    let real = std::fs::canonicalize(path).map_err(failed)?;
-    if real.starts_with("/nix/store") {
-        return Err("it is in the Nix store, which everybody can read; keep it elsewhere, encrypted".to_owned());
-    }
+    not_in_store(&std::fs::canonicalize(path).map_err(failed)?)?;
     let content = Content::of_file(&mut file).map_err(failed)?;
     let content = content.ok_or_else(|| format!("it has more than {LARGEST} bytes; name another file"))?;
     let wide = kind.mode() & 0o004 != 0;
     Ok((content, wide.then(|| "everybody on this machine can read that file; `chmod o-r` it".to_owned())))
+}
+
+/// `real` is the path behind all symlinks.
+fn not_in_store(real: &Path) -> Result<(), Told> {
+    if real.starts_with("/nix/store") {
+        return Err("it is in the Nix store, which everybody can read; keep it elsewhere, encrypted".to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_in_the_nix_store_is_refused() {
+        let told = "it is in the Nix store, which everybody can read; keep it elsewhere, encrypted";
+        assert_eq!(not_in_store(Path::new("/nix/store/abc-token")), Err(told.to_owned()));
+        assert_eq!(not_in_store(Path::new("/nix/storey/token")), Ok(()));
+    }
 }

@@ -9,7 +9,7 @@ pub use read::read;
 use super::allow::AllowList;
 use super::target::Target;
 use crate::support::config::parse::Parsed;
-use crate::support::config::text::read_config;
+use crate::support::config::text::{LARGEST_CONFIG, read_config};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
@@ -149,7 +149,7 @@ pub fn find(explicit: Option<&Path>, env: Option<&OsStr>, cwd: &Path) -> Result<
 /// # Errors
 /// [`ConfigErrors`] when it cannot be read, is no text, is larger than 1 MiB, or has faults.
 pub fn read_file(path: &Path) -> Result<Parsed<Config>, ConfigErrors> {
-    read(&read_config(path)?, path)
+    read(&read_config(path, LARGEST_CONFIG, "--config")?, path)
 }
 
 impl UpstreamConfig {

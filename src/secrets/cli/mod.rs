@@ -3,6 +3,7 @@
 mod place;
 mod status;
 
+use super::content::{Content, LARGEST};
 use super::manifest::accounts::{Identity, resolve};
 use super::manifest::{Manifest, SecretName, read_file};
 use super::{bootstrap, worker};
@@ -167,8 +168,13 @@ fn parse(file: &Path) -> anyhow::Result<Parsed<Manifest>> {
 
 fn bootstrap_key(args: &KeyArgs) -> anyhow::Result<()> {
     let mut stdin = std::io::stdin().lock();
-    let key = super::content::Content::read(&mut stdin, 4096, super::content::LARGEST)?;
-    let key = key.ok_or_else(|| Fault::Failed("reading the age key from stdin: it is too large for one".to_owned()))?;
+    let doing = "reading the age key from stdin";
+    let read = Content::read(&mut stdin, 4096, LARGEST)
+        .map_err(|e| Fault::Failed(format!("{doing}: {e}; give it as `<FILE`")))?;
+    let key = read.ok_or_else(|| {
+        let cause = format!("it has more than {LARGEST} bytes, which no key has");
+        Fault::Failed(format!("{doing}: {cause}; give the file that `age-keygen` wrote"))
+    })?;
     let path = std::path::absolute(&args.key_file)?;
     let other = if args.replace { bootstrap::Other::Replace } else { bootstrap::Other::Keep };
     let text = match bootstrap::place(&key, &args.sops, &path, other)? {

@@ -15,6 +15,8 @@ pub struct Identity {
     pub uid: u32,
     /// The file's group.
     pub gid: u32,
+    /// The owner's own group, which missing folders get.
+    pub primary: u32,
     /// The groups that the owner is in; the operating system asks for them at each folder.
     pub groups: Vec<u32>,
     /// The owner's name, for messages.
@@ -81,6 +83,8 @@ fn identity(owner: &Account, group: Option<&Account>) -> Result<Identity, (&'sta
             return Err(("owner", message));
         }
     };
+    // A number that the machine knows no user for has no group of its own but the file's.
+    let primary = user.as_ref().map_or(gid, |user| user.gid.as_raw());
     let (groups, name) = match user {
         // Root needs none.
         Some(user) if uid == 0 => (Vec::new(), user.name),
@@ -91,7 +95,7 @@ fn identity(owner: &Account, group: Option<&Account>) -> Result<Identity, (&'sta
         }
         None => (Vec::new(), uid.to_string()),
     };
-    Ok(Identity { uid, gid, groups, name })
+    Ok(Identity { uid, gid, primary, groups, name })
 }
 
 /// In no group that has a right anywhere.
@@ -99,6 +103,6 @@ const NOGROUP: u32 = 65534;
 
 /// The identity of a number, of which the machine may know nothing any more.
 pub fn of_uid(uid: u32) -> Identity {
-    let nobody = || Identity { uid, gid: NOGROUP, groups: Vec::new(), name: uid.to_string() };
+    let nobody = || Identity { uid, gid: NOGROUP, primary: NOGROUP, groups: Vec::new(), name: uid.to_string() };
     identity(&Account::Id(uid), None).unwrap_or_else(|_| nobody())
 }

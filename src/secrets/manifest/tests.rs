@@ -219,6 +219,20 @@ fn users_and_groups_that_the_machine_does_not_know_are_told_with_their_place() {
 fn an_identity_is_that_of_the_user_database() {
     let parsed = read(&entry("group = \"4242\""), Path::new("/m.toml")).unwrap();
     let found = accounts::resolve(&parsed, Path::new("/m.toml")).unwrap();
-    let root = accounts::Identity { uid: 0, gid: 4242, groups: vec![], name: "root".into() };
+    let root = accounts::Identity { uid: 0, gid: 4242, primary: 0, groups: vec![], name: "root".into() };
     assert_eq!(found.into_values().collect::<Vec<_>>(), [root]);
+}
+
+#[test]
+fn what_is_no_manifest_file_is_said_with_the_option_that_names_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = |path: &Path| read_file(path).unwrap_err().to_string().replace(dir.path().to_str().unwrap(), "DIR");
+    let file = dir.path().join("f");
+    assert_eq!(told(&file), "read the config `DIR/f`: it is not there; name another with `--manifest FILE`");
+    assert_eq!(told(dir.path()), "read the config `DIR`: it is a folder; name a TOML file with `--manifest FILE`");
+    std::fs::File::create(&file).unwrap().set_len((4 << 20) + 1).unwrap();
+    assert_eq!(
+        told(&file),
+        "read the config `DIR/f`: it has 4194305 bytes, of at most 4194304; name a TOML file with `--manifest FILE`"
+    );
 }

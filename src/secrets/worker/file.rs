@@ -162,7 +162,7 @@ pub(super) fn stage(
 fn fill(file: &mut File, target: &Target, content: &Content, when: Sync) -> rustix::io::Result<()> {
     let lost = |e: std::io::Error| Errno::from_io_error(&e).unwrap_or(Errno::IO);
     file.write_all(content.bytes()).map_err(lost)?;
-    // A folder with setgid gives its own group.
+    // It is created with the owner's group, or with that of a folder with setgid.
     if fstat(&*file)?.st_gid != target.gid {
         rustix::fs::fchown(&*file, None, Some(rustix::fs::Gid::from_raw(target.gid)))?;
     }

@@ -101,7 +101,10 @@ impl Folders {
             Errno::LOOP => ("it is a symlink", "write the path that it leads to, or put a folder there".to_owned()),
             Errno::NOTDIR => ("it is no folder", "move away what is there, or choose another path".to_owned()),
             Errno::ACCESS => ("permission denied", format!("let `{}` through, or choose another path", self.user)),
-            Errno::NOSYS => ("this kernel has no openat2", "use Linux 5.6 or newer".to_owned()),
+            Errno::NOSYS => (
+                "there is no openat2",
+                "use Linux 5.6 or newer, and no RestrictSUIDSGID= in the unit, which takes it away".to_owned(),
+            ),
             e => return Refusal::new(format!("going through `{}`: {}; look at that folder", path.display(), said(e))),
         };
         Refusal::new(format!("going through `{}`: {cause}; {remedy}", path.display()))

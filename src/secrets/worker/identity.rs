@@ -22,7 +22,7 @@ pub fn harden() -> Result<(), Hardening> {
 
 /// Becomes that user for good. Who is not root stays who it is, and can be asked for nothing else.
 pub(super) fn take(identity: &Identity) -> Result<(), Refusal> {
-    let Identity { uid, gid, groups, name } = identity;
+    let Identity { uid, gid, primary, groups, name } = identity;
     let failed = |e: nix::Error| {
         Refusal::new(format!("becoming the user `{name}`: {}; let it have CAP_SETUID and CAP_SETGID", e.desc()))
     };
@@ -30,10 +30,11 @@ pub(super) fn take(identity: &Identity) -> Result<(), Refusal> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let own = nix::unistd::geteuid();
     if own.is_root() {
-        let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
+        // The file's group among them: else its owner may not give the file to it.
+        let groups: Vec<Gid> = groups.iter().chain([gid]).copied().map(Gid::from_raw).collect();
         setgroups(&groups).map_err(failed)?;
-        let (uid, gid) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
-        setresgid(gid, gid, gid).map_err(failed)?;
+        let (uid, primary) = (Uid::from_raw(*uid), Gid::from_raw(*primary));
+        setresgid(primary, primary, primary).map_err(failed)?;
         setresuid(uid, uid, uid).map_err(failed)?;
         if !uid.is_root() && setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).is_ok() {
             return Err(Refusal::new(format!("becoming the user `{name}`: root came back; please report this")));

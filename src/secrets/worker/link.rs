@@ -7,6 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ const AHEAD: usize = 8;
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// It could not be started.
-    #[error("starting the worker for `{user}`: {cause}; is /proc mounted?")]
+    #[error("starting the worker for `{user}`: {cause}; mount /proc if it is not, else try again")]
     Start {
         /// The user that it was for.
         user: String,
@@ -28,13 +29,19 @@ pub enum LinkError {
         cause: io::Error,
     },
     /// It does not answer.
-    #[error("waiting for the worker of `{user}`: no answer within {} s; did somebody stop it (SIGSTOP)?", PATIENCE.as_secs())]
+    #[error(
+        "waiting for the worker of `{user}`: no answer within {} s, as if somebody had stopped it (SIGSTOP) or a disk hung; \
+         end that, and try again",
+        patience.as_secs()
+    )]
     Silent {
         /// Its user.
         user: String,
+        /// How long it was waited for.
+        patience: Duration,
     },
     /// It ended before it answered.
-    #[error("asking the worker of `{user}`: it ended ({cause}); did somebody kill it?")]
+    #[error("asking the worker of `{user}`: it ended ({cause}), as if somebody had killed it; end that, and try again")]
     Ended {
         /// Its user.
         user: String,
@@ -47,6 +54,7 @@ pub enum LinkError {
 #[derive(Debug)]
 pub struct Worker {
     user: String,
+    patience: Duration,
     child: Child,
     orders: Option<ChildStdin>,
     answers: ChildStdout,
@@ -59,10 +67,22 @@ impl Worker {
     /// # Errors
     /// [`LinkError`], or within the answer what the worker refused.
     pub fn start(identity: &Identity) -> Result<Result<Self, String>, LinkError> {
+        // Our own file, also when a newer version was installed over it meanwhile.
+        Self::start_as(Path::new("/proc/self/exe"), PATIENCE, identity)
+    }
+
+    /// Like [`Worker::start`], of that program, and given up when it says nothing for `patience`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_as(
+        program: &Path,
+        patience: Duration,
+        identity: &Identity,
+    ) -> Result<Result<Self, String>, LinkError> {
         let user = identity.name.clone();
         let failed = |cause| LinkError::Start { user: user.clone(), cause };
-        // Our own file, also when a newer version was installed over it meanwhile.
-        let mut command = Command::new("/proc/self/exe");
+        let mut command = Command::new(program);
         command.arg0("secrets-placer").arg("worker").env_clear().current_dir("/");
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(failed)?;
         let (Some(orders), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
@@ -72,8 +92,13 @@ impl Worker {
             let flags = rustix::fs::fcntl_getfl(fd).map_err(|e| failed(e.into()))?;
             rustix::fs::fcntl_setfl(fd, flags | rustix::fs::OFlags::NONBLOCK).map_err(|e| failed(e.into()))?;
         }
-        let mut worker = Self { user: user.clone(), child, orders: Some(orders), answers, read: Vec::new() };
+        let mut worker = Self { user: user.clone(), patience, child, orders: Some(orders), answers, read: Vec::new() };
         Ok(worker.ask(Request::Become(identity.clone()), None)?.map(|_| worker))
+    }
+
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Asks one thing.
@@ -120,7 +145,7 @@ impl Worker {
                     Ok(written) => part = &part[written..],
                     Err(e) if e.kind() == ErrorKind::Interrupted => {}
                     Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                        let ready = wait(orders, PollFlags::OUT);
+                        let ready = wait_until(orders, PollFlags::OUT, Instant::now() + self.patience);
                         self.patient(ready)?;
                     }
                     Err(e) => return Err(self.ended(&e)),
@@ -148,7 +173,7 @@ impl Worker {
                 Ok(read) => self.read.extend_from_slice(&chunk[..read]),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    let ready = wait(&self.answers, PollFlags::IN);
+                    let ready = wait_until(&self.answers, PollFlags::IN, Instant::now() + self.patience);
                     self.patient(ready)?;
                 }
                 Err(e) => return Err(self.ended(&e)),
@@ -159,7 +184,7 @@ impl Worker {
     fn patient(&self, ready: io::Result<bool>) -> Result<(), LinkError> {
         match ready {
             Ok(true) => Ok(()),
-            Ok(false) => Err(LinkError::Silent { user: self.user.clone() }),
+            Ok(false) => Err(LinkError::Silent { user: self.user.clone(), patience: self.patience }),
             Err(e) => Err(self.ended(&e)),
         }
     }
@@ -190,10 +215,6 @@ impl Drop for Worker {
         let _ = self.child.kill();
         let _ = self.child.try_wait();
     }
-}
-
-fn wait(fd: &impl AsFd, events: PollFlags) -> io::Result<bool> {
-    wait_until(fd, events, Instant::now() + PATIENCE)
 }
 
 fn wait_until(fd: &impl AsFd, events: PollFlags, end: Instant) -> io::Result<bool> {

@@ -1,7 +1,7 @@
 //! Finds the config file and reads it.
 
 use super::read::{ConfigErrors, Loaded, read};
-use crate::support::config::text::read_config;
+use crate::support::config::text::{LARGEST_CONFIG, read_config};
 pub use crate::support::config::text::{Unread, read_text};
 use std::ffi::OsStr;
 use std::io;
@@ -53,7 +53,7 @@ fn find_in(explicit: Option<&Path>, env: Option<&OsStr>, cwd: &Path, system: &Pa
 /// # Errors
 /// [`ConfigErrors`] when it cannot be read, is no text, is larger than 1 MiB, or has faults.
 pub fn read_file(path: &Path) -> Result<Loaded, ConfigErrors> {
-    read(&read_config(path)?, path)
+    read(&read_config(path, LARGEST_CONFIG, "--config")?, path)
 }
 
 #[cfg(test)]

@@ -7,30 +7,26 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// No config is near this; a larger file is another file.
-const LARGEST_CONFIG: u64 = 1 << 20;
+/// No config is near this, in bytes; a larger file is another file.
+pub const LARGEST_CONFIG: u64 = 1 << 20;
 
-/// The text of a config.
+/// The text of a config of at most `most` bytes; `option` is how another file is named, for the messages.
 ///
 /// # Errors
-/// [`ConfigErrors`] when it cannot be read, is no text, or is larger than 1 MiB.
-pub fn read_config(path: &Path) -> Result<String, ConfigErrors> {
-    let unreadable = |cause: String, remedy: &str| ConfigErrors::Unreadable {
-        file: path.to_owned(),
-        cause,
-        remedy: remedy.to_owned(),
-    };
-    match read_text(path, LARGEST_CONFIG) {
+/// [`ConfigErrors`] when it cannot be read, is no text, or is larger.
+pub fn read_config(path: &Path, most: u64, option: &str) -> Result<String, ConfigErrors> {
+    let unreadable = |cause: String, remedy: String| ConfigErrors::Unreadable { file: path.to_owned(), cause, remedy };
+    match read_text(path, most) {
         Ok(text) => Ok(text),
-        Err(Unread::Missing) => Err(unreadable("it is not there".into(), "name another with `--config FILE`")),
-        Err(Unread::Denied) => Err(unreadable("permission denied".into(), "let this user read it")),
+        Err(Unread::Missing) => Err(unreadable("it is not there".into(), format!("name another with `{option} FILE`"))),
+        Err(Unread::Denied) => Err(unreadable("permission denied".into(), "let this user read it".into())),
         Err(Unread::NotUtf8 { lossy, at }) => {
             let source = Source::new(path, &lossy);
             let fault = Fault::error(at..at + 1, "the file is not UTF-8 text", "save it as UTF-8");
             let (diagnostics, more) = source.diagnostics(vec![fault]);
             Err(ConfigErrors::Faults { file: path.to_owned(), diagnostics, more })
         }
-        Err(other) => Err(unreadable(other.to_string(), "name a TOML file with `--config FILE`")),
+        Err(other) => Err(unreadable(other.to_string(), format!("name a TOML file with `{option} FILE`"))),
     }
 }
 
