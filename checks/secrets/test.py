@@ -149,8 +149,21 @@ with subtest("a broken secret changes nothing, and is reported"):
     assert (inodes(), sum_of(TESTENV)) == before
     assert machine.execute("secrets-placer check")[0] == 1
 
-with subtest("mended, it is placed"):
-    machine.succeed("cc-ci-test-sources new", f"systemctl restart {SECRETS}")
+with subtest("a loop that needs secrets is held until they are placed, and status says so; another is not"):
+    other = loops()["orchestrator"]["pid"]
+    machine.succeed("supervisor restart builder")
+    machine.wait_until_succeeds("supervisor status | grep 'needs secrets'", timeout=120)
+    held = loops()["builder"]
+    assert held["pid"] is None and held["state"] == "held", held
+    assert [hold["kind"] for hold in held["holds"]] == ["needs"], held
+    assert SECRETS in machine.succeed("supervisor explain builder")
+    assert loops()["orchestrator"]["pid"] == other
+    # Mended: the unit tries again by itself, and the loop needs nobody.
+    machine.succeed("cc-ci-test-sources new")
+    wait_until_placed()
+    wait_until_up("builder")
+    new = sum_of(TESTENV)
+    machine.wait_until_succeeds(f"grep -q {new} /srv/cc-ci/builder/found", timeout=120)
     check_files()
 
 with subtest("a user's symlinks, hard links and renames in a race get nothing"):

@@ -6,7 +6,7 @@ use super::event::Caller;
 use super::holds::holds;
 use super::stage::{Stage, StageKind, StopWhy};
 use super::view;
-use super::world::{RequestId, Startup, Until, Waiter, Wish};
+use super::world::{Probe, RequestId, Startup, Until, Waiter, Wish};
 use crate::supervisor::control::protocol::{Refusal, Request, Response, Which};
 use crate::supervisor::names::LoopName;
 use crate::support::clock::millis;
@@ -113,7 +113,18 @@ impl Draft<'_> {
             l.record.budget.reset();
         }
         self.try_account_now(name);
+        self.probe_needs_now(name);
         self.journal(Some(name), word, &format!("{} wants it to run", caller.text()), json!({}), None);
+    }
+
+    /// Whoever starts a loop by hand may just have changed what it needs: what was found before says nothing now.
+    fn probe_needs_now(&mut self, name: &LoopName) {
+        let Some(config) = self.config(name) else { return };
+        for need in &config.needs {
+            if let Some(Probe::Idle { last, .. }) = self.w.needs.get_mut(need).map(|need| &mut need.probe) {
+                *last = None;
+            }
+        }
     }
 
     fn stop_request(&mut self, request: RequestId, caller: &Caller, which: &Which) {

@@ -33,6 +33,20 @@ fn a_need_that_comes_soon_is_noticed_soon() {
 }
 
 #[test]
+fn what_the_operator_starts_waits_for_needs_as_they_are_then() {
+    let mut m = needy();
+    m.outside.missing.clear();
+    m.run(MINUTE);
+    m.dies("builder", EXIT);
+    assert_eq!(m.stage("builder"), StageKind::Up);
+    m.run(SECOND);
+    m.outside.missing.insert("proxy".parse().unwrap());
+    m.order(Request::Restart { which: these(&["builder"]) });
+    m.run(SECOND);
+    assert_eq!(m.hold("builder"), Some(HoldKind::Needs));
+}
+
+#[test]
 fn a_need_that_goes_away_stops_no_running_agent() {
     let mut m = needy();
     m.outside.missing.clear();
