@@ -29,6 +29,7 @@ let
   included = [
     ../docs/proxy.md
     ../docs/secrets.md
+    ../modules/units/cc-ci-secrets.service
   ];
   # What tests hold against the code besides, or run. That nothing is missing in these lists: tests/nix_sources.rs.
   pages = [
