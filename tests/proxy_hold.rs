@@ -37,19 +37,7 @@ fn when_the_way_out_dies_open_connections_end_and_new_ones_wait_for_the_next() {
     say(&mut open, b"before");
     lab.kill(first);
     assert!(matches!(open.read(&mut [0; 1]), Ok(0) | Err(_)), "the open one ends");
-    let waiting: Vec<_> = (0..5u8)
-        .map(|n| {
-            let mut stream = lab.raw();
-            let [high, low] = echo.to_be_bytes();
-            meanwhile(move || {
-                stream.write_all(&[5, 1, 0, 5, 1, 0, 1, 127, 0, 0, 1, high, low]).unwrap();
-                let mut answer = [0; 12];
-                stream.read_exact(&mut answer).unwrap();
-                assert_eq!(answer[..4], [5, 0, 5, 0]);
-                say(&mut stream, &[n; 100]);
-            })
-        })
-        .collect();
+    let waiting: Vec<_> = (0..5u8).map(|n| client(&lab, echo, &[n; 100])).collect();
     lab.wait_for("five to wait", || match lab.status().connections.waiting {
         5 => Ok(()),
         n => Err(n),

@@ -80,19 +80,6 @@ fn lab_that_holds(hold: &str, more: &str) -> (Lab, Upstream) {
     (lab, upstream)
 }
 
-/// A client that says something to the echo as soon as it is connected.
-fn client(lab: &Lab, echo: u16) -> std::thread::JoinHandle<()> {
-    let mut stream = lab.raw();
-    let [high, low] = echo.to_be_bytes();
-    meanwhile(move || {
-        stream.write_all(&[5, 1, 0, 5, 1, 0, 1, 127, 0, 0, 1, high, low]).unwrap();
-        let mut answer = [0; 12];
-        stream.read_exact(&mut answer).unwrap();
-        assert_eq!(answer[..4], [5, 0, 5, 0]);
-        say(&mut stream, b"through");
-    })
-}
-
 #[test]
 fn clients_wait_for_a_network_that_is_cut_whatever_the_upstream_calls_it() {
     // 1 is what tailscaled says of everything.
@@ -100,7 +87,7 @@ fn clients_wait_for_a_network_that_is_cut_whatever_the_upstream_calls_it() {
         let (lab, upstream) = lab("");
         upstream.cut.store(code, SeqCst);
         let echo = echo();
-        let waiting: Vec<_> = (0..3).map(|_| client(&lab, echo)).collect();
+        let waiting: Vec<_> = (0..3).map(|_| client(&lab, echo, b"through")).collect();
         lab.wait_for("three to wait", || match lab.status().connections.waiting {
             3 => Ok(()),
             n => Err((code, n, lab.status().failures)),

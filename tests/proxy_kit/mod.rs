@@ -271,6 +271,20 @@ pub fn say(stream: &mut TcpStream, text: &[u8]) {
     assert_eq!(answer, text);
 }
 
+/// A client that says something to the echo as soon as it is connected; it asks at once, and may wait for the answer.
+pub fn client(lab: &Lab, echo: u16, text: &[u8]) -> JoinHandle<()> {
+    let mut stream = lab.raw();
+    let [high, low] = echo.to_be_bytes();
+    let text = text.to_vec();
+    meanwhile(move || {
+        stream.write_all(&[5, 1, 0, 5, 1, 0, 1, 127, 0, 0, 1, high, low]).unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(answer[..4], [5, 0, 5, 0]);
+        say(&mut stream, &text);
+    })
+}
+
 /// Answers only when the whole request has come and ended, with its length and `size` more bytes.
 pub fn answers_after_the_end(size: usize) -> u16 {
     destination(move |mut stream| {

@@ -80,7 +80,7 @@ mod tests {
         let me = ProcId::of(own_pid()).unwrap().unwrap();
         let used = memory(&[me, me]).unwrap();
         assert_eq!(used.counted, Counted::Once);
-        assert!(used.bytes.abs_diff(2 * pss(me).unwrap().unwrap()) < 1_000_000, "{used:?}");
+        assert!(used.bytes.abs_diff(2 * pss(me).unwrap().unwrap()) < 500_000, "{used:?}");
     }
 
     #[test]
@@ -88,7 +88,8 @@ mod tests {
         let me = ProcId::of(own_pid()).unwrap().unwrap();
         let used = memory(&[me]).unwrap();
         assert_eq!(used.counted, Counted::Once);
-        assert!(used.bytes.abs_diff(rss(me).unwrap()) < 1_000_000 && used.bytes > 100_000, "{used:?}");
+        // The C library alone, which other processes share, is more than this.
+        assert!(used.bytes.abs_diff(rss(me).unwrap()) < 500_000 && used.bytes > 100_000, "{used:?}");
     }
 
     #[test]
