@@ -7,6 +7,7 @@ mod support;
 use cc_ci::supervisor::control::protocol::Request;
 use cc_ci::support::process::{ProcId, send};
 use rustix::process::Signal;
+use std::os::unix::net::UnixStream;
 use support::script::{self, a_loop};
 use support::{Lab, loop_name, read, when};
 
@@ -33,8 +34,10 @@ fn a_removed_folder_of_all_sessions_comes_back_and_the_agents_live_on() {
     let lab = Lab::start_with(&one());
     let builder = lab.running("builder");
     for folder in ["run/session/builder", "run/session"] {
-        std::fs::remove_dir_all(lab.path(folder)).unwrap();
-        lab.wait_for("the socket", || when(lab.tmux_socket("builder").exists(), "missing"));
+        // While it is being removed, the supervisor and tmux put things into it again.
+        lab.wait_for("the removal", || std::fs::remove_dir_all(lab.path(folder)).map_err(|e| e.to_string()));
+        // Made by tmux before it listens.
+        lab.wait_for("the socket", || UnixStream::connect(lab.tmux_socket("builder")).map_err(|e| e.to_string()));
         lab.done(Request::Nudge { name: loop_name("builder"), text: folder.into() });
         lab.wait_for("the nudge", || when(lab.said("builder").contains(folder), lab.said("builder")));
     }
