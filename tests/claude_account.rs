@@ -120,12 +120,24 @@ fn a_drain_waits_for_the_end_of_the_turn() {
     c.turn("builder", "busy");
     c.lab.done(Request::Drain { timeout_ms: 60_000 });
     assert!(!first.is_alive());
+    // The request waited in the CLI's queue and became a turn of its own, in which the agent commits and pushes.
     let turns = c.api.turns();
-    assert_eq!(turns.len(), 1);
+    assert_eq!(turns.len(), 2);
+    assert!(turns[1].has("come to a safe point"), "ended before the request had reached it");
+    let text = support::read(&c.transcript(&session_of(&c)));
+    assert_eq!(text.matches("mock answer").count(), 2, "a turn was cut");
     let ends = c.lab.journal().iter().filter(|e| e["decision"] == "end").count();
     assert_eq!(ends, 1, "it was not ended once, at its turn's end");
-    let text = support::read(&c.transcript(&session_of(&c)));
-    assert!(text.contains("mock answer"), "the turn was cut");
+}
+
+#[test]
+fn a_drain_spares_an_agent_that_is_safe_as_it_is_a_turn() {
+    let Some(c) = ClaudeLab::start("drain of an idle agent", &claude_loop("builder", "")) else { return };
+    let first = c.up("builder");
+    c.turn("builder", "idle");
+    c.lab.done(Request::Drain { timeout_ms: 60_000 });
+    assert!(!first.is_alive());
+    assert_eq!(c.api.turns().len(), 1);
 }
 
 fn session_of(c: &ClaudeLab) -> String {

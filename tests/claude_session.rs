@@ -32,6 +32,23 @@ fn a_fresh_session_gets_its_kickoff_tells_of_its_turn_and_takes_a_nudge() {
 }
 
 #[test]
+fn a_nudge_that_is_taken_between_two_tools_is_not_typed_again() {
+    let Some(mut c) = ClaudeLab::new("nudge in mid-tool", &claude_loop("builder", "")) else { return };
+    c.api.once(Answer::Tool("sleep 4".into()));
+    c.lab.start();
+    c.up("builder");
+    c.turn("builder", "tool");
+    c.lab.done(nudge("builder", "look to\nthe left"));
+    c.asked("look to the left");
+    c.lab.wait_for("the word that it was taken", || {
+        when(!c.lab.decisions("nudge-taken", Some("builder")).is_empty(), format!("{:?}", c.lab.journal()))
+    });
+    c.turn("builder", "idle");
+    assert!(c.lab.decisions("nudge-again", None).is_empty(), "typed again");
+    assert!(c.api.turns().iter().all(|turn| turn.has("KICKOFF")), "it came into another conversation");
+}
+
+#[test]
 fn a_killed_agent_is_resumed_and_the_api_sees_the_earlier_turns() {
     let Some(c) = ClaudeLab::start("SIGKILL, then resume", &claude_loop("builder", "")) else { return };
     let first = c.up("builder");

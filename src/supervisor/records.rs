@@ -6,16 +6,18 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// What is read, from the end, in bytes. The record of a refusal is the last or nearly so, and 1 KB; what comes before it
-/// may be the output of a whole build.
+/// Enough, in bytes, for a refusal: its record is the last or nearly so, and 1 KB; what comes before it may be the output
+/// of a whole build.
 pub const TAIL: u64 = 256 << 10;
+/// Enough for what happened in a turn: hours of tools and what they printed.
+pub const TURN: u64 = 4 << 20;
 
-/// The records in the last [`TAIL`] bytes, oldest first. A line that is no JSON (cut by the limit, or being written) is
+/// The records in the last `limit` bytes, oldest first. A line that is no JSON (cut by the limit, or being written) is
 /// left out.
 ///
 /// # Errors
 /// When it is not there, cannot be read, or is no file.
-pub fn tail(path: &Path) -> io::Result<Vec<Value>> {
+pub fn tail(path: &Path, limit: u64) -> io::Result<Vec<Value>> {
     // A pipe in its place must not hold the caller up.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let mut file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
@@ -23,9 +25,9 @@ pub fn tail(path: &Path) -> io::Result<Vec<Value>> {
     if !meta.is_file() {
         return Err(io::Error::other("it is no file"));
     }
-    file.seek(SeekFrom::Start(meta.len().saturating_sub(TAIL)))?;
+    file.seek(SeekFrom::Start(meta.len().saturating_sub(limit)))?;
     let mut bytes = Vec::new();
-    file.take(TAIL).read_to_end(&mut bytes)?;
+    file.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
 }
 
@@ -44,7 +46,7 @@ mod tests {
     #[test]
     fn a_line_that_is_being_written_is_left_out() {
         let (_dir, path) = written(b"{\"n\":1}\n\0\0\n{\"n\":2}\n{\"n\":");
-        assert_eq!(tail(&path).unwrap(), [json!({ "n": 1 }), json!({ "n": 2 })]);
+        assert_eq!(tail(&path, TAIL).unwrap(), [json!({ "n": 1 }), json!({ "n": 2 })]);
     }
 
     #[test]
@@ -52,16 +54,16 @@ mod tests {
         let mut text = format!("{}\n", json!({ "n": 0, "text": "x".repeat(2 * TAIL as usize) }));
         text.push_str("{\"n\":1}\n");
         let (_dir, path) = written(text.as_bytes());
-        assert_eq!(tail(&path).unwrap(), [json!({ "n": 1 })]);
+        assert_eq!(tail(&path, TAIL).unwrap(), [json!({ "n": 1 })]);
     }
 
     #[test]
     fn what_is_no_file_holds_nobody_up() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(tail(&dir.path().join("none")).is_err());
-        assert!(tail(dir.path()).is_err());
+        assert!(tail(&dir.path().join("none"), TAIL).is_err());
+        assert!(tail(dir.path(), TAIL).is_err());
         let pipe = dir.path().join("pipe");
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        assert!(tail(&pipe).is_err());
+        assert!(tail(&pipe, TAIL).is_err());
     }
 }

@@ -40,6 +40,12 @@ pub trait Adapter: Sync {
         let _ = (records, since, now);
         Vec::new()
     }
+    /// Whether the session's file shows that this text, typed at `since` (milliseconds since the Unix epoch), reached
+    /// the agent within a turn, between two tools, where it does not say so by [`Signal::PromptAccepted`].
+    fn took_within_turn(&self, records: &[serde_json::Value], text: &str, since: i64) -> bool {
+        let _ = (records, text, since);
+        false
+    }
     /// What the screen says of a turn that was refused: the last resort, looked at when nothing else tells anything.
     fn read_screen(&self, screen: &str, now: i64) -> Vec<Signal> {
         let _ = (screen, now);

@@ -83,7 +83,20 @@ pub enum Action {
         /// Older records are of an earlier turn; in milliseconds since the Unix epoch.
         since: i64,
     },
-    /// Read the screen and say the same.
+    /// Look for a text that was typed in the end of a session's file and say [`super::Event::TextLookedFor`].
+    LookForText {
+        /// Whose.
+        name: LoopName,
+        /// Its epoch.
+        epoch: u64,
+        /// Where.
+        path: PathBuf,
+        /// The text.
+        text: String,
+        /// It was typed then, in milliseconds since the Unix epoch.
+        since: i64,
+    },
+    /// Read the screen and say [`super::Event::EvidenceRead`].
     ReadScreen {
         /// Whose.
         name: LoopName,

@@ -8,7 +8,7 @@ use super::Draft;
 use super::action::Action;
 use super::gates::GateState;
 use super::stage::{Stage, StageKind, StopWhy};
-use super::world::{Drain, RequestId, Safety, Until, Waiter, Wish};
+use super::world::{Drain, Loop, RequestId, Safety, Said, Until, Waiter, Wish};
 use crate::supervisor::config::Role;
 use crate::supervisor::control::protocol::Refusal;
 use crate::supervisor::names::LoopName;
@@ -19,6 +19,9 @@ use std::time::Duration;
 
 /// How often the clone of a loop that is not safe yet is looked at: git on a large clone costs tens of milliseconds.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// What a loop is asked that is not safe as it is.
+const ASK: &str = "Please come to a safe point: finish or drop what is half done, commit, push, then end your turn.";
 
 impl Draft<'_> {
     pub(super) fn drain(&mut self, request: RequestId, timeout: Duration) {
@@ -41,14 +44,24 @@ impl Draft<'_> {
             if let Some(l) = self.get_mut(&name) {
                 l.unsafe_because = None;
                 l.safety = Safety::Idle(None);
-                let busy = l.stage.kind() == StageKind::Up;
-                if busy && !self.account_shut(&name) {
-                    self.say(
-                        &name,
-                        "Please come to a safe point: finish or drop what is half done, commit, push, then end your turn.",
-                    );
+                l.drain_asked = Said::No;
+                // One whose turn is over may be safe as it is: it is looked at first, and spared a turn for nothing.
+                if !l.life.turn.is_over() {
+                    self.ask_for_safe_point(&name);
                 }
             }
+        }
+    }
+
+    /// Once in a drain.
+    fn ask_for_safe_point(&mut self, name: &LoopName) {
+        if self.account_shut(name) {
+            return;
+        }
+        let Some(l) = self.get_mut(name) else { return };
+        if l.stage.kind() == StageKind::Up && l.drain_asked == Said::No {
+            l.drain_asked = Said::Yes;
+            self.say(name, ASK);
         }
     }
 
@@ -97,7 +110,7 @@ impl Draft<'_> {
 
     /// Each loop that is not where the drain wants it, and why.
     pub(super) fn unsafe_loops(&self) -> Vec<String> {
-        let open = |(name, l): (&LoopName, &Arc<super::world::Loop>)| {
+        let open = |(name, l): (&LoopName, &Arc<Loop>)| {
             let why = l.unsafe_because.clone().unwrap_or_else(|| match l.life.turn.is_over() {
                 true => "not looked at yet".to_owned(),
                 false => "its turn has not ended".to_owned(),
@@ -114,6 +127,12 @@ impl Draft<'_> {
         verifies && claims && self.by_role(Role::Claims).iter().any(|claimer| !self.drained(claimer))
     }
 
+    /// Whether it is yet to take what was typed: that begins its next turn. An account that cannot be used takes nothing.
+    fn text_waits(&self, name: &LoopName) -> bool {
+        let waits = |l: &Arc<Loop>| l.life.typed.is_some() || l.life.kept.is_some();
+        self.w.loops.get(name).is_some_and(waits) && !self.account_shut(name)
+    }
+
     fn drain_one(&mut self, name: &LoopName) {
         if self.drained(name) {
             return;
@@ -121,9 +140,11 @@ impl Draft<'_> {
         let may_have_to_judge = self.may_have_to_judge(name);
         let claim_open = matches!(self.w.gate.state, GateState::Claimed { .. });
         let takes_part = self.w.config.loops.get(name).is_some_and(|c| c.role.is_some());
+        let text_waits = self.text_waits(name);
         let Some(l) = self.get_mut(name) else { return };
         let waits_for = match l.stage {
             Stage::Up { .. } if !l.life.turn.is_over() => Some("its turn has not ended"),
+            Stage::Up { .. } if text_waits => Some("it has not taken what was typed"),
             Stage::Up { .. } | Stage::Down { .. } if claim_open && takes_part => Some("a claim waits for its verdict"),
             Stage::Up { .. } if may_have_to_judge => Some("who claims is not at a safe point yet"),
             Stage::Up { .. } | Stage::Down { .. } => None,
@@ -148,12 +169,18 @@ impl Draft<'_> {
         let draining = self.w.global.drain.is_some() && self.w.global.frozen.is_none();
         let claim_open = matches!(self.w.gate.state, GateState::Claimed { .. });
         let takes_part = self.w.config.loops.get(name).is_some_and(|c| c.role.is_some());
+        let text_waits = self.text_waits(name);
         let Some(l) = self.get_mut(name) else { return };
         l.safety = Safety::Idle(Some(now.boot));
         match found {
-            Err(why) => l.unsafe_because = Some(why),
+            Err(why) => {
+                l.unsafe_because = Some(why);
+                if draining {
+                    self.ask_for_safe_point(name);
+                }
+            }
             // It went on while git looked, or a claim came: what git saw is no longer true.
-            Ok(()) if !draining || (claim_open && takes_part) || !l.life.turn.is_over() => {}
+            Ok(()) if !draining || (claim_open && takes_part) || !l.life.turn.is_over() || text_waits => {}
             Ok(()) => {
                 l.unsafe_because = None;
                 if !matches!(l.stage, Stage::Up { .. } | Stage::Down { .. }) {

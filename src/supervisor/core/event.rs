@@ -186,6 +186,17 @@ pub enum Event {
         /// What it says; empty: nothing.
         signals: Vec<Signal>,
     },
+    /// A session's file was asked for a text that was typed.
+    TextLookedFor {
+        /// Whose.
+        name: LoopName,
+        /// Its epoch.
+        epoch: u64,
+        /// The text.
+        text: String,
+        /// Whether it reached the agent within a turn.
+        found: bool,
+    },
     /// A move of the phase index is durable, or failed and nothing moved.
     PhaseMoved(Result<(), String>),
     /// The index file has another value than the current one while running.

@@ -133,6 +133,7 @@ impl<'a> Draft<'a> {
             Event::SafetyRead { name, found } => self.safety_read(&name, found),
             Event::NudgeSent { name, result, request } => self.nudge_sent(&name, result, request),
             Event::EvidenceRead { name, epoch, source, signals } => self.evidence_read(&name, epoch, source, signals),
+            Event::TextLookedFor { name, epoch, text, found } => self.text_looked_for(&name, epoch, &text, found),
             Event::TranscriptSeen { name, epoch, size } => self.transcript_seen(&name, epoch, size),
             Event::PhaseMoved(result) => self.phase_moved(result),
             Event::PhaseFileDiffers { found } => self.phase_file_differs(&found),

@@ -43,6 +43,8 @@ enum Step {
     ServerHangs(LoopName, bool),
     PaneGone(LoopName),
     PaneDrains(LoopName, u32),
+    /// Its session's file tells that the last text was taken within its turn.
+    Steered(LoopName),
     PipeCloses(LoopName),
     Hosts(Hosts),
     Need(bool),
@@ -50,8 +52,12 @@ enum Step {
     Clone(LoopName, bool),
     Storage(Storage),
     Ask(Caller, Request),
-    Kill { after: usize },
-    KillNow { down: u64 },
+    Kill {
+        after: usize,
+    },
+    KillNow {
+        down: u64,
+    },
     Reboot,
     Shutdown(Leave),
     OtherDefinition(LoopName),
@@ -139,6 +145,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => some_loop().prop_map(Step::PaneGone),
         1 => (some_loop(), 1u32..4).prop_map(|(n, times)| Step::PaneDrains(n, times)),
         1 => some_loop().prop_map(Step::PipeCloses),
+        1 => some_loop().prop_map(Step::Steered),
         2 => hosts.prop_map(Step::Hosts),
         2 => any::<bool>().prop_map(Step::Need),
         1 => prop_oneof![Just(1u64 << 20), Just(1u64 << 30)].prop_map(Step::Free),
@@ -198,6 +205,11 @@ fn apply(m: &mut Machine, step: Step) {
             place.agent_dies(DeathCause::Killed { signal: 1 });
             if let Some(server) = &mut place.server {
                 server.pane = None;
+            }
+        }
+        Step::Steered(name) => {
+            if let Some(text) = m.typed(name.as_str()).last().map(|text| (*text).to_owned()) {
+                m.outside.steered.insert(name, (m.now.wall, text));
             }
         }
         Step::PaneDrains(name, times) => {

@@ -5,7 +5,7 @@ use super::Draft;
 use super::action::{Action, Clearing};
 use super::stage::{Stage, StopWhy};
 use super::world::{Said, Startup, Transcript, Turn, Typed, Until, Waiter};
-use crate::supervisor::agents::{Prompt, Session};
+use crate::supervisor::agents::{Evidence, Prompt, Session};
 use crate::supervisor::control::protocol::{Refusal, Response};
 use crate::supervisor::core::world::RequestId;
 use crate::supervisor::names::LoopName;
@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// A text that reached an idle agent is acknowledged within a second; a machine that swaps takes longer.
 pub(super) const ACK_WAIT: Duration = Duration::from_secs(10);
+/// An agent that took a text within its turn has written that down by then: the turn has ended.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(2);
 /// After this many times it is not the keys that were lost.
 const ACK_TRIES: u32 = 3;
 /// Whoever asked is answered by then, whatever becomes of the agent.
@@ -71,7 +73,8 @@ impl Draft<'_> {
         let Some(l) = self.get_mut(name) else { return };
         let clearing = std::mem::replace(&mut l.life.clearing, Clearing::Nothing);
         if acknowledges {
-            l.life.typed = Some(Typed { text: text.clone(), request, at: now.boot, tries: 1 });
+            l.life.typed =
+                Some(Typed { text: text.clone(), request, since: now.wall, at: now.boot, looked: None, tries: 1 });
             self.due(now.plus(ACK_WAIT).boot);
         }
         self.push(Action::Nudge { name: name.clone(), text, request, clearing });
@@ -122,15 +125,16 @@ impl Draft<'_> {
     pub(super) fn acknowledged(&mut self, name: &LoopName) {
         let Some(l) = self.get_mut(name) else { return };
         l.life.startup = Startup::Ready;
-        l.record.go_on = None;
         l.record.short_resumes = 0;
+        self.taken(name, "its turn began");
+    }
+
+    fn taken(&mut self, name: &LoopName, how: &str) {
+        let Some(l) = self.get_mut(name) else { return };
+        l.record.go_on = None;
         l.life.undelivered = Said::No;
         let Some(typed) = l.life.typed.take() else { return };
-        self.answer_typed(
-            &typed,
-            |name| Response::Done { lines: vec![format!("{name} took it: its turn began")] },
-            name,
-        );
+        self.answer_typed(&typed, |name| Response::Done { lines: vec![format!("{name} took it: {how}")] }, name);
     }
 
     fn answer_typed(&mut self, typed: &Typed, answer: impl FnOnce(&LoopName) -> Response, name: &LoopName) {
@@ -148,9 +152,7 @@ impl Draft<'_> {
         let Some(l) = self.w.loops.get(name) else { return };
         let free = matches!(l.life.turn, Turn::Idle { .. } | Turn::Unknown | Turn::Overloaded { .. });
         if let Some(typed) = l.life.typed.clone().filter(|_| free) {
-            if self.due(typed.at.saturating_add(millis(ACK_WAIT))) {
-                self.type_again(name, typed);
-            }
+            self.settle_typed(name, typed);
             return;
         }
         let can_take = !matches!(l.life.turn, Turn::Person { .. }) && l.life.startup != Startup::Coming;
@@ -172,12 +174,62 @@ impl Draft<'_> {
         }
     }
 
+    /// A text that waited for the end of a turn begins the next one, which is told; what was taken between two tools of
+    /// that turn is told by the session's file only. So that is asked before a text is typed again, and soon: a drain
+    /// waits for it.
+    fn settle_typed(&mut self, name: &LoopName, typed: Typed) {
+        let (soon, late) = (typed.at.saturating_add(millis(WRITTEN_WITHIN)), typed.at.saturating_add(millis(ACK_WAIT)));
+        let Some((l, config)) = self.w.get(name) else { return };
+        let path = l.record.agent.as_ref().and_then(|agent| agent.transcript.clone());
+        let (Some(path), Some(epoch), true) = (path, l.live_epoch(), config.capabilities.evidence != Evidence::None)
+        else {
+            if self.due(late) {
+                self.type_again(name, typed);
+            }
+            return;
+        };
+        let next = match typed.looked {
+            // The answer comes.
+            Some(looked) if looked >= late => return,
+            Some(looked) if looked >= soon => late,
+            Some(_) | None => soon,
+        };
+        if !self.due(next) {
+            return;
+        }
+        let now = self.now;
+        let (text, since) = (typed.text.clone(), typed.since);
+        if let Some(l) = self.get_mut(name) {
+            l.life.typed = Some(Typed { looked: Some(now.boot), ..typed });
+        }
+        self.due(late);
+        self.push(Action::LookForText { name: name.clone(), epoch, path, text, since });
+    }
+
+    pub(super) fn text_looked_for(&mut self, name: &LoopName, epoch: u64, text: &str, found: bool) {
+        let Some(l) = self.w.loops.get(name).filter(|l| l.live_epoch() == Some(epoch)) else { return };
+        let Some(typed) = l.life.typed.clone().filter(|typed| typed.text == text) else { return };
+        let free = matches!(l.life.turn, Turn::Idle { .. } | Turn::Unknown | Turn::Overloaded { .. });
+        if found {
+            let why = "its session's file shows that it took the text within its turn";
+            self.journal(Some(name), "nudge-taken", why, json!({ "text": text }), None);
+            self.taken(name, "within the turn that it was in");
+        } else if self.due(typed.at.saturating_add(millis(ACK_WAIT))) {
+            if free && !self.account_shut(name) {
+                self.type_again(name, typed);
+            } else if let Some(l) = self.get_mut(name) {
+                // Asked again when it could be typed again.
+                l.life.typed = Some(Typed { looked: None, ..typed });
+            }
+        }
+    }
+
     fn type_again(&mut self, name: &LoopName, typed: Typed) {
         let now = self.now;
         let evidence = json!({ "text": typed.text, "tries": typed.tries });
         if typed.tries < ACK_TRIES {
             let Some(l) = self.get_mut(name) else { return };
-            l.life.typed = Some(Typed { tries: typed.tries + 1, at: now.boot, ..typed.clone() });
+            l.life.typed = Some(Typed { tries: typed.tries + 1, at: now.boot, looked: None, ..typed.clone() });
             let action =
                 Action::Nudge { name: name.clone(), text: typed.text, request: None, clearing: Clearing::InTheWay };
             self.push(action);

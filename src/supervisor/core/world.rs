@@ -178,6 +178,8 @@ pub struct Loop {
     pub unsafe_because: Option<String>,
     /// Whether its clone is being looked at for a drain, and when that was last done.
     pub safety: Safety,
+    /// Whether the drain under way has asked it to come to a safe point.
+    pub drain_asked: Said,
 }
 
 /// Whether a loop's clone is being looked at for a drain.
@@ -341,8 +343,12 @@ pub struct Typed {
     pub text: String,
     /// Whom to answer.
     pub request: Option<RequestId>,
+    /// When it was typed first, in milliseconds since the Unix epoch.
+    pub since: i64,
     /// When it was typed last, or could first be taken, in milliseconds since boot.
     pub at: u64,
+    /// When the session's file was last asked for it, in milliseconds since boot.
+    pub looked: Option<u64>,
     /// How often.
     pub tries: u32,
 }
@@ -512,6 +518,7 @@ impl Loop {
             look_again: None,
             unsafe_because: None,
             safety: Safety::Idle(None),
+            drain_asked: Said::No,
         }
     }
 

@@ -85,6 +85,9 @@ impl Daemon {
                 self.queue.push_back(Event::TranscriptSeen { name, epoch, size });
             }
             Action::ReadRecords { name, epoch, path, since } => self.read_records(&name, epoch, &path, since),
+            Action::LookForText { name, epoch, path, text, since } => {
+                self.look_for_text(&name, epoch, &path, text, since)
+            }
             Action::ReadScreen { name, epoch } => self.read_screen(&name, epoch),
             Action::Sample(name, epoch) => self.sample(&name, epoch),
             Action::ProbeNeed(need) => self.probe_need(&need),

@@ -88,6 +88,10 @@ impl Adapter for Claude {
         transcript::read(records, since, now)
     }
 
+    fn took_within_turn(&self, records: &[Value], text: &str, since: i64) -> bool {
+        transcript::took_within_turn(records, text, since)
+    }
+
     fn read_screen(&self, screen: &str, now: i64) -> Vec<Signal> {
         screen::read(screen, now)
     }

@@ -26,6 +26,22 @@ pub fn read(records: &[Value], since: i64, now: i64) -> Vec<Signal> {
     refusal::read_later(error, text, at, now)
 }
 
+/// A text that comes in mid-turn is queued and handed to the model with the next tool's result, as an attachment; no hook
+/// tells of it (tried with 2.1.197). It carries the time at which it was queued.
+pub fn took_within_turn(records: &[Value], text: &str, since: i64) -> bool {
+    // It is typed as one line.
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let wanted = words(text);
+    records.iter().any(|record| {
+        let attached = &record["attachment"];
+        let at = attached["timestamp"].as_str().and_then(clock::parse_time);
+        attached["type"] == "queued_command"
+            && record["isSidechain"] != true
+            && at.is_some_and(|at| at >= since)
+            && attached["prompt"].as_str().is_some_and(|prompt| words(prompt) == wanted)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,6 +73,23 @@ mod tests {
         let text = "Not logged in · Please run /login";
         let told = of(&[refused("authentication_failed", text, "15:40:05.123")]);
         assert_eq!(told, [Signal::LoggedOut { evidence: text.into() }]);
+    }
+
+    #[test]
+    fn a_text_that_was_taken_between_two_tools_is_found_by_its_words_and_its_time() {
+        let taken = |prompt: &str, side: bool| {
+            json!({ "type": "attachment", "isSidechain": side, "attachment": { "type": "queued_command",
+                "prompt": prompt, "commandMode": "prompt", "timestamp": "2026-11-22T15:40:05.123Z" } })
+        };
+        let queued = json!({ "type": "queue-operation", "operation": "enqueue", "content": "now the second thing",
+            "timestamp": "2026-11-22T15:40:05.123Z" });
+        let typed = NOW - 10_000;
+        let found = |record: Value, since| took_within_turn(&[record], "now the\nsecond  thing", since);
+        assert!(found(taken("now the second thing", false), typed));
+        assert!(!found(taken("now the third thing", false), typed));
+        assert!(!found(taken("now the second thing", true), typed), "a sub-agent's");
+        assert!(!found(taken("now the second thing", false), NOW), "it was queued before this was typed");
+        assert!(!found(queued, typed), "it waits in the queue");
     }
 
     #[test]

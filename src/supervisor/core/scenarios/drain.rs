@@ -65,6 +65,16 @@ fn a_drain_waits_for_the_turns_end_and_a_clean_clone() {
 }
 
 #[test]
+fn only_a_loop_that_is_not_safe_as_it_is_is_asked_and_once() {
+    let mut m = quiet_pair();
+    m.outside.unsafe_clones.insert(name("adversary"));
+    drain(&mut m, 600);
+    m.run(MINUTE);
+    assert_eq!((m.typed("builder").len(), m.typed("adversary").len()), (0, 1));
+    assert_eq!((m.hold("builder"), m.stage("adversary")), (Some(HoldKind::Drained), StageKind::Up));
+}
+
+#[test]
 fn a_drain_that_times_out_names_what_is_not_safe_and_keeps_the_others_held() {
     let mut m = quiet_pair();
     m.signal("adversary", Signal::PromptAccepted);

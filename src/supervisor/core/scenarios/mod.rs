@@ -12,6 +12,7 @@ mod operator;
 mod phases;
 mod starts;
 mod summary;
+mod talk;
 
 use super::holds::HoldKind;
 use super::stage::StageKind;

@@ -91,6 +91,10 @@ impl Machine {
                 let signals = found.map(|(_, signal)| signal.clone()).into_iter().collect();
                 self.later(0, Event::EvidenceRead { name, epoch, source: Source::Records, signals });
             }
+            Action::LookForText { name, epoch, text, since, .. } => {
+                let found = self.outside.steered.get(&name).is_some_and(|(at, said)| *at >= since && *said == text);
+                self.later(0, Event::TextLookedFor { name, epoch, text, found });
+            }
             Action::ReadScreen { name, epoch } => {
                 let signals = self.outside.screens.get(&name).cloned().into_iter().collect();
                 self.later(0, Event::EvidenceRead { name, epoch, source: Source::Screen, signals });

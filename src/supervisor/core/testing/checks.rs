@@ -37,7 +37,7 @@ pub(super) fn decision(m: &Machine, old: &World, event: &Event, new: &World, act
                 let patience = new.config.loops[name].stop_timeout;
                 wakes(new, since.plus(patience).boot, &format!("{name}: SIGKILL after stop_timeout"));
             }
-            Stage::Up { .. } => up(new, name, l, now),
+            Stage::Up { .. } => up(m, new, name, l, actions),
             _ => {}
         }
         let (before, after) = (&old.loops[name].record, &l.record);
@@ -189,7 +189,8 @@ fn ends(m: &Machine, world: &World, name: &LoopName, l: &Loop, actions: &[Action
     }
 }
 
-fn up(world: &World, name: &LoopName, l: &Loop, now: Now) {
+fn up(m: &Machine, world: &World, name: &LoopName, l: &Loop, actions: &[Action]) {
+    let now = m.now;
     if world.global.frozen.is_some() || world.mode != Mode::Running {
         return;
     }
@@ -208,7 +209,9 @@ fn up(world: &World, name: &LoopName, l: &Loop, now: Now) {
     }
     let free = matches!(l.life.turn, Turn::Idle { .. } | Turn::Unknown | Turn::Overloaded { .. });
     let shut = world.account(&world.config.loops[name]).is_some_and(|a| a.holds(name) != Gatekeeping::Free);
-    if let (Some(typed), true, false) = (&l.life.typed, free, shut) {
+    let looks = actions.iter().any(|a| matches!(a, Action::LookForText { name: other, .. } if other == name))
+        || m.queue.iter().any(|due| matches!(&due.event, Event::TextLookedFor { name: other, .. } if other == name));
+    if let (Some(typed), true, false, false) = (&l.life.typed, free, shut, looks) {
         wakes(world, typed.at + millis(ACK_WAIT), &format!("{name}: a text that it did not take"));
     }
     if let (Turn::Person { since, .. }, Said::No) = (&l.life.turn, l.life.attention) {

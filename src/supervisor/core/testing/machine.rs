@@ -95,6 +95,7 @@ impl Machine {
                 latency,
                 mood: Mood::Good,
                 records: BTreeMap::new(),
+                steered: BTreeMap::new(),
                 screens: BTreeMap::new(),
             },
             disk: Disk::default(),

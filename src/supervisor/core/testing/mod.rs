@@ -7,7 +7,7 @@ mod checks;
 pub mod machine;
 pub mod place;
 
-use crate::supervisor::agents::{Adapter, Capabilities, Launch, LaunchRequest, Signal, by_name};
+use crate::supervisor::agents::{Adapter, Capabilities, Evidence, Launch, LaunchRequest, Signal, by_name};
 use crate::supervisor::config::{
     AdvanceOn, Config, CrashLoop, HostKind, LoopConfig, NeedConfig, OnChange, OnIdle, OnPhase, PhasesConfig, Role,
 };
@@ -126,11 +126,12 @@ pub fn single(config: LoopConfig) -> Config {
     Config { loops: BTreeMap::from([(name("builder"), config.into())]), ..empty() }
 }
 
-/// The same loop, of a kind that says when it is up and acknowledges what reaches it.
+/// The same loop, of a kind that says when it is up and acknowledges what reaches it, with a file for its session.
 pub fn acknowledging(mut config: Config, text: &str) -> Config {
     if let Some(l) = config.loops.get_mut(&name(text)).map(Arc::make_mut) {
         l.capabilities.says_ready = true;
         l.capabilities.acknowledges = true;
+        l.capabilities.evidence = Evidence::Records;
         l.kickoff = Some(PathBuf::from("/ws/kickoff.md"));
     }
     config

@@ -124,6 +124,8 @@ pub struct Outside {
     pub mood: Mood,
     /// The last refusal in each session's file, and when it was written.
     pub records: BTreeMap<LoopName, (i64, Signal)>,
+    /// A text that each session's file shows as taken within a turn, and when it was queued.
+    pub steered: BTreeMap<LoopName, (i64, String)>,
     /// What each screen shows.
     pub screens: BTreeMap<LoopName, Signal>,
 }

@@ -1,0 +1,104 @@
+//! What is typed into an agent, and whether it arrived.
+
+use super::*;
+use crate::supervisor::core::testing::acknowledging;
+
+const TEXT: &str = "come to an end";
+
+/// A builder in a turn of a session that is written down; it takes what is typed when the test says so.
+fn working() -> Machine {
+    let mut m = Machine::tame(acknowledging(single(talker()), "builder"));
+    m.outside.mood = Mood::Silent;
+    m.reboot();
+    m.signal("builder", Signal::Session { uuid: "u".into(), transcript: Some("/h/u.jsonl".into()) });
+    m.signal("builder", Signal::Ready);
+    m.signal("builder", Signal::PromptAccepted);
+    m
+}
+
+fn nudge(m: &mut Machine) {
+    let said = done(m.order(Request::Nudge { name: name("builder"), text: TEXT.into() }));
+    assert!(said[0].contains("when its turn lets it"), "{said:?}");
+}
+
+fn steered(m: &mut Machine) {
+    let at = m.now.wall;
+    m.outside.steered.insert(name("builder"), (at, TEXT.into()));
+}
+
+#[test]
+fn a_text_that_was_taken_within_the_turn_is_not_typed_again() {
+    let mut m = working();
+    nudge(&mut m);
+    m.run(5 * SECOND);
+    steered(&mut m);
+    m.signal("builder", Signal::TurnEnded);
+    m.run(3 * SECOND);
+    assert!(m.decided("nudge-taken"));
+    m.run(MINUTE);
+    assert_eq!(m.typed("builder"), [TEXT]);
+}
+
+#[test]
+fn a_text_that_is_written_down_late_is_not_typed_again() {
+    let mut m = working();
+    nudge(&mut m);
+    m.signal("builder", Signal::TurnEnded);
+    m.run(5 * SECOND);
+    assert!(!m.decided("nudge-taken"));
+    steered(&mut m);
+    m.run(MINUTE);
+    assert_eq!((m.typed("builder"), m.decided("nudge-taken")), (vec![TEXT], true));
+}
+
+#[test]
+fn a_text_that_nobody_took_is_typed_three_times_and_then_said() {
+    let mut m = working();
+    // The same words of an earlier turn are not these.
+    steered(&mut m);
+    m.run(SECOND);
+    nudge(&mut m);
+    m.run(MINUTE);
+    assert_eq!(m.typed("builder").len(), 1, "typed again within the turn");
+    m.signal("builder", Signal::TurnEnded);
+    m.run(MINUTE);
+    assert_eq!((m.typed("builder").len(), m.told("nudge")), (3, 1));
+}
+
+#[test]
+fn a_text_that_waited_for_the_turns_end_is_taken_by_the_next_turn() {
+    let mut m = working();
+    nudge(&mut m);
+    m.signal("builder", Signal::TurnEnded);
+    m.signal("builder", Signal::PromptAccepted);
+    m.signal("builder", Signal::TurnEnded);
+    m.run(MINUTE);
+    assert_eq!((m.typed("builder").len(), m.decided("nudge-taken")), (1, false));
+}
+
+#[test]
+fn a_drain_waits_for_the_turn_that_its_request_begins() {
+    let mut m = working();
+    let request = m.ask(Request::Drain { timeout_ms: 600_000 });
+    m.run(NOW);
+    m.signal("builder", Signal::TurnEnded);
+    assert_eq!(m.hold("builder"), None, "ended before it had taken the request");
+    m.signal("builder", Signal::PromptAccepted);
+    m.run(MINUTE);
+    assert_eq!(m.hold("builder"), None, "ended in the turn that the request began");
+    m.signal("builder", Signal::TurnEnded);
+    m.run(3 * SECOND);
+    done(m.replies.remove(&request));
+    assert_eq!((m.hold("builder"), m.typed("builder").len()), (Some(HoldKind::Drained), 1));
+}
+
+#[test]
+fn a_drain_does_not_wait_for_ever_for_an_agent_that_takes_nothing() {
+    let mut m = working();
+    let request = m.ask(Request::Drain { timeout_ms: 600_000 });
+    m.run(NOW);
+    m.signal("builder", Signal::TurnEnded);
+    m.run(MINUTE);
+    done(m.replies.remove(&request));
+    assert_eq!((m.hold("builder"), m.told("nudge")), (Some(HoldKind::Drained), 1));
+}
