@@ -67,6 +67,8 @@ impl Draft<'_> {
         let mut rng = self.rng(name.as_str());
         let Some(l) = self.get_mut(name) else { return };
         let Stage::Dying { told, .. } = l.stage else { return };
+        self.text_lost(name);
+        let Some(l) = self.get_mut(name) else { return };
         let Some(agent) = l.record.agent.take() else { return };
         let epoch = agent.epoch;
         let ran = now.since(agent.started);

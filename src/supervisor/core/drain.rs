@@ -127,12 +127,6 @@ impl Draft<'_> {
         verifies && claims && self.by_role(Role::Claims).iter().any(|claimer| !self.drained(claimer))
     }
 
-    /// Whether it is yet to take what was typed: that begins its next turn. An account that cannot be used takes nothing.
-    fn text_waits(&self, name: &LoopName) -> bool {
-        let waits = |l: &Arc<Loop>| l.life.typed.is_some() || l.life.kept.is_some();
-        self.w.loops.get(name).is_some_and(waits) && !self.account_shut(name)
-    }
-
     fn drain_one(&mut self, name: &LoopName) {
         if self.drained(name) {
             return;

@@ -149,7 +149,7 @@ impl Draft<'_> {
         let Some(l) = self.w.loops.get(name) else { return };
         let (Stage::Up { since }, Some(agent)) = (&l.stage, &l.record.agent) else { return };
         // An agent of which the phase is not known, such as one found with only its epoch, is left alone.
-        if agent.phase.is_none() || agent.phase == current {
+        if agent.phase.is_none() || agent.phase == current || l.life.phase_said == current {
             return;
         }
         match l.life.turn {
@@ -164,8 +164,12 @@ impl Draft<'_> {
             }
             Turn::Busy { .. } | Turn::Tool { .. } | Turn::Idle { .. } | Turn::Overloaded { .. } => {}
         }
-        if let Some(agent) = self.get_mut(name).and_then(|l| l.record.agent.as_mut()) {
-            agent.phase = current;
+        if let Some(l) = self.get_mut(name) {
+            l.life.phase_said = current;
+            // One that acknowledges knows of it when it does: if it dies before, the next one is told.
+            if let Some(agent) = l.record.agent.as_mut().filter(|_| !config.capabilities.acknowledges) {
+                agent.phase = current;
+            }
         }
         let view = super::view::phase_view(&self.w);
         let (index, plan) = (view.index.unwrap_or(0), view.plan.unwrap_or_default());

@@ -94,7 +94,8 @@ impl Draft<'_> {
     fn settle_planned(&mut self, name: &LoopName, config: &LoopConfig) -> bool {
         let Some(l) = self.w.loops.get(name) else { return false };
         let Some(agent) = &l.record.agent else { return false };
-        let over = l.life.turn.is_over();
+        // What waits in its queue begins the next turn at once.
+        let over = l.life.turn.is_over() && !self.text_waits(name);
         let changed = agent.hash != config.hash;
         let phase_moved = config.follows_phases && agent.phase.is_some() && agent.phase != self.w.phase;
         let why = match l.life.end_after_turn {

@@ -21,6 +21,7 @@ pub mod record;
 mod signals;
 pub mod stage;
 mod start;
+mod startup;
 pub mod summary;
 mod talk;
 pub mod view;

@@ -1,17 +1,17 @@
-//! What is typed into an agent and whether it arrived; how an agent comes up; whether its session is written down.
-//! For agents that acknowledge what reaches them: keys go into dialogs, and into an exhausted account.
+//! What is typed into an agent and whether it arrived. For agents that acknowledge what reaches them: keys go into
+//! dialogs, and into an exhausted account.
 
 use super::Draft;
 use super::action::{Action, Clearing};
-use super::stage::{Stage, StopWhy};
-use super::world::{Said, Startup, Transcript, Turn, Typed, Until, Waiter};
-use crate::supervisor::agents::{Evidence, Prompt, Session};
+use super::stage::Stage;
+use super::world::{Loop, Said, Startup, Turn, Typed, Until, Waiter};
+use crate::supervisor::agents::Evidence;
 use crate::supervisor::control::protocol::{Refusal, Response};
 use crate::supervisor::core::world::RequestId;
 use crate::supervisor::names::LoopName;
 use crate::support::clock::millis;
 use serde_json::json;
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A text that reached an idle agent is acknowledged within a second; a machine that swaps takes longer.
@@ -22,15 +22,8 @@ const WRITTEN_WITHIN: Duration = Duration::from_secs(2);
 const ACK_TRIES: u32 = 3;
 /// Whoever asked is answered by then, whatever becomes of the agent.
 const ACK_ANSWER: Duration = Duration::from_secs(50);
-/// An agent that says when it is ready does so within seconds; after this a person should look.
-pub(super) const READY_WITHIN: Duration = Duration::from_secs(60);
-/// For this long a resumed agent that has not said that it is ready is not told to end: a signal in that time can leave
-/// a session that cannot be resumed.
-const START_GRACE: Duration = Duration::from_secs(10);
 /// A resumed agent goes on by itself if a death has cut its turn; after this it is told to.
 const BY_ITSELF: Duration = Duration::from_secs(8);
-/// The transcript is written a moment after the turn's end is told.
-const TRANSCRIPT_AFTER: Duration = Duration::from_secs(5);
 
 /// The dialog of a refusal opens a moment after it is told. While it is open, nothing else is told.
 pub(super) const DIALOG_AFTER: Duration = Duration::from_secs(2);
@@ -126,6 +119,10 @@ impl Draft<'_> {
         let Some(l) = self.get_mut(name) else { return };
         l.life.startup = Startup::Ready;
         l.record.short_resumes = 0;
+        if l.life.typed.is_none() {
+            // A text on the phase that was given up can be told now.
+            l.life.phase_said = None;
+        }
         self.taken(name, "its turn began");
     }
 
@@ -134,6 +131,9 @@ impl Draft<'_> {
         l.record.go_on = None;
         l.life.undelivered = Said::No;
         let Some(typed) = l.life.typed.take() else { return };
+        if let (Some(phase), Some(agent), None) = (l.life.phase_said, &mut l.record.agent, &l.life.kept) {
+            agent.phase = Some(phase);
+        }
         self.answer_typed(&typed, |name| Response::Done { lines: vec![format!("{name} took it: {how}")] }, name);
     }
 
@@ -145,6 +145,21 @@ impl Draft<'_> {
                 self.reply(request, answer(name));
             }
         }
+    }
+
+    /// Whether it is yet to take what was typed: that begins its next turn. An account that cannot be used takes nothing.
+    pub(super) fn text_waits(&self, name: &LoopName) -> bool {
+        let waits = |l: &Arc<Loop>| l.life.typed.is_some() || l.life.kept.is_some();
+        self.w.loops.get(name).is_some_and(waits) && !self.account_shut(name)
+    }
+
+    /// The agent is gone, and with it what waited in its queue.
+    pub(super) fn text_lost(&mut self, name: &LoopName) {
+        let Some(typed) = self.get_mut(name).and_then(|l| l.life.typed.take()) else { return };
+        let why = "it ended before it had said that it took the text";
+        self.journal(Some(name), "nudge-undelivered", why, json!({ "text": typed.text, "tries": typed.tries }), None);
+        let message = format!("nudging `{name}`: {why}; see `supervisor explain {name}`");
+        self.answer_typed(&typed, |_| Response::Refused { kind: Refusal::Failed, message }, name);
     }
 
     /// What is due about the above. Not called while the account is shut.
@@ -249,149 +264,5 @@ impl Draft<'_> {
         }
         let message = format!("nudging `{name}`: it was typed {} times and never taken; {mend}", typed.tries);
         self.answer_typed(&typed, |_| Response::Refused { kind: Refusal::Failed, message }, name);
-    }
-
-    // ---- coming up ----
-
-    /// It said that it can take prompts.
-    pub(super) fn ready(&mut self, name: &LoopName) {
-        let now = self.now;
-        let tried = self.on_trial(name);
-        let Some(config) = self.config(name) else { return };
-        let Some(l) = self.get_mut(name) else { return };
-        let prompted = match l.record.agent.as_ref().map(|agent| &agent.session) {
-            Some(Session::Fresh { prompt: Prompt::Kickoff, .. }) => config.kickoff.is_some(),
-            Some(Session::Fresh { prompt: Prompt::Handoff, .. }) => {
-                config.handoff.is_some() || config.kickoff.is_some()
-            }
-            Some(Session::Resume { .. }) | None => false,
-        };
-        if prompted && config.capabilities.acknowledges && l.life.startup != Startup::Ready {
-            // Its own prompt is on the way, and a text that is typed before it can take its place (tried).
-            l.life.turn = Turn::Busy { since: now };
-            return;
-        }
-        l.life.startup = Startup::Ready;
-        if matches!(l.life.turn, Turn::Unknown) {
-            l.life.turn = Turn::Idle { since: now };
-        }
-        let resumed = l.record.agent.as_ref().is_some_and(|a| matches!(a.session, Session::Resume { .. }));
-        if resumed && tried && l.record.go_on.is_none() {
-            // A trial is decided by a turn, so there must be one.
-            l.record.go_on = Some("Go on where you were.".to_owned());
-        }
-        l.life.ready_at = Some(now.boot).filter(|_| resumed);
-    }
-
-    /// Says that an agent does not come up. True while an end must wait for it.
-    pub(super) fn settle_startup(&mut self, name: &LoopName) {
-        let Some((l, config)) = self.w.get(name) else { return };
-        let Stage::Up { since } = l.stage else { return };
-        if let Some(why) = l.life.end_when_ready {
-            if !self.in_start_grace(name) {
-                self.end(name, why);
-            }
-            return;
-        }
-        let mute = config.capabilities.says_ready && l.life.startup == Startup::Coming;
-        if !mute || self.w.global.frozen.is_some() || !self.due(since.plus(READY_WITHIN).boot) {
-            return;
-        }
-        if let Some(l) = self.get_mut(name) {
-            l.life.startup = Startup::Overdue;
-        }
-        let why = "it runs and has not said that it is up: a dialog may wait for a person";
-        let mend = format!("supervisor attach {name}");
-        self.journal(Some(name), "not-ready", why, json!({}), Some(format!("nothing is typed; {mend}")));
-        self.read_screen(name);
-        self.notify("attention", Some(name), format!("{name}: {why}"), mend);
-    }
-
-    /// Whether it is too early to tell a resumed agent to end; if so, when that is over is noted.
-    pub(super) fn in_start_grace(&mut self, name: &LoopName) -> bool {
-        let Some((l, config)) = self.w.get(name) else { return false };
-        let Stage::Up { since } = l.stage else { return false };
-        let resumed = l.record.agent.as_ref().is_some_and(|a| matches!(a.session, Session::Resume { .. }));
-        resumed
-            && config.capabilities.says_ready
-            && l.life.startup == Startup::Coming
-            && !self.due(since.plus(START_GRACE).boot)
-    }
-
-    /// Keeps an end for after the grace.
-    pub(super) fn end_when_ready(&mut self, name: &LoopName, why: StopWhy) {
-        let Some(l) = self.get_mut(name) else { return };
-        if l.life.end_when_ready.replace(why).is_none() {
-            let text = format!(
-                "to be ended because {}; it is being resumed, and a signal now could lose its session",
-                why.text()
-            );
-            self.journal(Some(name), "end-later", &text, json!({}), Some("ended when it is up".to_owned()));
-        }
-    }
-
-    // ---- the session on disk ----
-
-    pub(super) fn session_told(&mut self, name: &LoopName, uuid: String, transcript: Option<PathBuf>) {
-        let Some(l) = self.get_mut(name) else { return };
-        let Some(agent) = &mut l.record.agent else { return };
-        match &mut agent.session {
-            Session::Fresh { uuid: own, .. } | Session::Resume { uuid: own } => *own = uuid,
-        }
-        let epoch = agent.epoch;
-        let Some(path) = transcript else { return };
-        agent.transcript = Some(path.clone());
-        l.life.transcript = Transcript::Asked { path: path.clone(), before: None };
-        self.push(Action::LookAtTranscript { name: name.clone(), epoch, path });
-    }
-
-    /// A turn ended: the session must have grown.
-    pub(super) fn transcript_due(&mut self, name: &LoopName) {
-        let at = self.now.plus(TRANSCRIPT_AFTER).boot;
-        let Some(l) = self.get_mut(name) else { return };
-        if let Transcript::Known { path, size } = &l.life.transcript {
-            l.life.transcript = Transcript::Due { path: path.clone(), size: *size, at };
-        }
-    }
-
-    pub(super) fn settle_transcript(&mut self, name: &LoopName) {
-        let Some(l) = self.w.loops.get(name) else { return };
-        let Transcript::Due { path, size, at } = l.life.transcript.clone() else { return };
-        let Some(epoch) = l.live_epoch() else { return };
-        if !self.due(at) {
-            return;
-        }
-        if let Some(l) = self.get_mut(name) {
-            l.life.transcript = Transcript::Asked { path: path.clone(), before: Some(size) };
-        }
-        self.push(Action::LookAtTranscript { name: name.clone(), epoch, path });
-    }
-
-    pub(super) fn transcript_seen(&mut self, name: &LoopName, epoch: u64, size: Option<u64>) {
-        let Some(l) = self.get_mut(name) else { return };
-        let Transcript::Asked { path, before } = l.life.transcript.clone() else { return };
-        if l.live_epoch() != Some(epoch) {
-            return;
-        }
-        let Some(before) = before else {
-            l.life.transcript = Transcript::Known { path, size: size.unwrap_or(0) };
-            return;
-        };
-        l.life.transcript = Transcript::Judged;
-        if size.is_some_and(|size| size > before) {
-            return;
-        }
-        let shown = path.display();
-        let why = match size {
-            None => format!("its turn ended and there is no transcript `{shown}`: this session cannot be resumed"),
-            Some(_) => {
-                format!("its turn ended and the transcript `{shown}` did not grow: this session cannot be resumed")
-            }
-        };
-        let evidence = json!({ "transcript": path, "size": size, "before": before });
-        let mend =
-            "is the disk full, or a variable in its env files against it? The next death starts it afresh".to_owned();
-        self.journal(Some(name), "transcript", &why, evidence, Some(mend.clone()));
-        self.notify("transcript", Some(name), format!("{name}: {why}"), mend);
     }
 }

@@ -298,6 +298,8 @@ pub struct Life {
     pub typed: Option<Typed>,
     /// A text that is typed when it can take one.
     pub kept: Option<String>,
+    /// The phase that it was told of; it knows of it once it has taken a text since.
+    pub phase_said: Option<usize>,
     /// A dialog that a refusal may have opened is closed then, in milliseconds since boot.
     pub clear_at: Option<u64>,
     /// What the next text needs before it.
@@ -403,6 +405,7 @@ impl Life {
             ready_at: None,
             typed: None,
             kept: None,
+            phase_said: None,
             clear_at: None,
             clearing: Clearing::Nothing,
             undelivered: Said::No,

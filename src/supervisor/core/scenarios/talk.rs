@@ -102,3 +102,60 @@ fn a_drain_does_not_wait_for_ever_for_an_agent_that_takes_nothing() {
     done(m.replies.remove(&request));
     assert_eq!((m.hold("builder"), m.told("nudge")), (Some(HoldKind::Drained), 1));
 }
+
+#[test]
+fn a_planned_end_waits_for_the_turn_that_a_text_in_the_queue_begins() {
+    let mut m = working();
+    m.starts.clear();
+    nudge(&mut m);
+    m.signal("builder", Signal::ContextFull);
+    m.signal("builder", Signal::TurnEnded);
+    m.run(SECOND);
+    m.signal("builder", Signal::PromptAccepted);
+    m.run(SECOND);
+    assert_eq!(m.starts.len(), 0, "ended while it took the text, or in the turn that this began");
+    m.signal("builder", Signal::TurnEnded);
+    m.run(SECOND);
+    assert!(matches!(m.starts[0].session, Session::Fresh { prompt: Prompt::Handoff, .. }));
+}
+
+#[test]
+fn a_text_that_an_agent_had_not_taken_when_it_died_is_said() {
+    let mut m = working();
+    nudge(&mut m);
+    m.dies("builder", EXIT);
+    assert!(m.decided("nudge-undelivered"));
+}
+
+#[test]
+fn a_phase_that_an_agent_had_not_taken_when_it_died_is_told_to_the_next() {
+    let mut m = working();
+    m.order(Request::PhaseAdvance);
+    m.run(MINUTE);
+    let told = |m: &Machine| m.typed("builder").iter().filter(|text| text.contains("Phase 1 begins")).count();
+    assert_eq!(told(&m), 1, "told once while it works");
+    m.dies("builder", EXIT);
+    m.signal("builder", Signal::Ready);
+    m.signal("builder", Signal::PromptAccepted);
+    m.signal("builder", Signal::TurnEnded);
+    m.run(SECOND);
+    assert_eq!(told(&m), 2);
+    m.signal("builder", Signal::PromptAccepted);
+    m.dies("builder", EXIT);
+    m.signal("builder", Signal::Ready);
+    m.signal("builder", Signal::TurnEnded);
+    m.run(MINUTE);
+    assert_eq!(told(&m), 2, "it had taken it");
+}
+
+#[test]
+fn a_phase_that_could_not_be_told_is_told_when_prompts_arrive_again() {
+    let mut m = working();
+    m.signal("builder", Signal::TurnEnded);
+    m.order(Request::PhaseAdvance);
+    m.run(HOUR);
+    assert_eq!((m.typed("builder").len(), m.told("nudge")), (3, 1));
+    // A person closed the dialog that was in the way, and typed something.
+    m.signal("builder", Signal::PromptAccepted);
+    assert_eq!(m.typed("builder").len(), 4);
+}
