@@ -165,7 +165,7 @@ impl Draft<'_> {
     /// What is due about the above. Not called while the account is shut.
     pub(super) fn settle_talk(&mut self, name: &LoopName) {
         let Some(l) = self.w.loops.get(name) else { return };
-        let free = matches!(l.life.turn, Turn::Idle { .. } | Turn::Unknown | Turn::Overloaded { .. });
+        let free = l.life.turn.takes_text();
         if let Some(typed) = l.life.typed.clone().filter(|_| free) {
             self.settle_typed(name, typed);
             return;
@@ -224,7 +224,7 @@ impl Draft<'_> {
     pub(super) fn text_looked_for(&mut self, name: &LoopName, epoch: u64, text: &str, found: bool) {
         let Some(l) = self.w.loops.get(name).filter(|l| l.live_epoch() == Some(epoch)) else { return };
         let Some(typed) = l.life.typed.clone().filter(|typed| typed.text == text) else { return };
-        let free = matches!(l.life.turn, Turn::Idle { .. } | Turn::Unknown | Turn::Overloaded { .. });
+        let free = l.life.turn.takes_text();
         if found {
             let why = "its session's file shows that it took the text within its turn";
             self.journal(Some(name), "nudge-taken", why, json!({ "text": text }), None);

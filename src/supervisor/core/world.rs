@@ -459,6 +459,11 @@ impl Turn {
     pub fn is_over(&self) -> bool {
         matches!(self, Self::Unknown | Self::Idle { .. })
     }
+
+    /// Whether a text that is typed begins a turn, and so is acknowledged soon.
+    pub fn takes_text(&self) -> bool {
+        matches!(self, Self::Idle { .. } | Self::Unknown | Self::Overloaded { .. })
+    }
 }
 
 /// How far a stall has been confirmed.

@@ -208,7 +208,7 @@ fn up(m: &Machine, world: &World, name: &LoopName, l: &Loop, actions: &[Action])
             wakes(world, since.plus(READY_WITHIN).boot, &format!("{name}: that it does not come up"));
         }
     }
-    let free = matches!(l.life.turn, Turn::Idle { .. } | Turn::Unknown | Turn::Overloaded { .. });
+    let free = l.life.turn.takes_text();
     let shut = world.account(&world.config.loops[name]).is_some_and(|a| a.holds(name) != Gatekeeping::Free);
     let looks = actions.iter().any(|a| matches!(a, Action::LookForText { name: other, .. } if other == name))
         || m.queue.iter().any(|due| matches!(&due.event, Event::TextLookedFor { name: other, .. } if other == name));
