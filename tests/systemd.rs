@@ -8,7 +8,7 @@ use cc_ci::supervisor::control::protocol::Request;
 use cc_ci::support::process::{ProcId, State, send};
 use rustix::process::Signal;
 use std::process::Command;
-use support::script::a_loop;
+use support::script::{self, a_loop};
 use support::unit::{Unit, is_in, procs};
 use support::{Agent, Lab, loop_name, only, read, when};
 
@@ -20,6 +20,44 @@ fn lab(script: &str) -> Option<(Lab, Unit, Agent)> {
     lab.start();
     let agent = lab.running("builder");
     Some((lab, unit, agent))
+}
+
+/// The same, with a `systemctl` that says this of every unit, and writes down what it was asked.
+fn lab_whose_units_are(word: &str) -> Option<(Lab, Unit, Agent)> {
+    let mut unit = Unit::new()?;
+    let mut lab = Lab::new(&format!("host = \"systemd\"\n{}", a_loop("builder", "agent.sh", "")));
+    std::fs::create_dir(lab.path("bin")).unwrap();
+    script::write(&lab.path("bin"), "systemctl", &format!("echo \"$*\" >>@dir@/asked; echo {word}; exit 3\n"));
+    let path = std::env::var("PATH").unwrap();
+    lab.options.env.push(("PATH".into(), format!("{}:{path}", lab.path("bin").display())));
+    unit.start(&lab.config(), "builder");
+    lab.start();
+    let agent = lab.running("builder");
+    Some((lab, unit, agent))
+}
+
+#[test]
+fn an_agent_that_ends_before_its_server_when_the_session_is_stopped_has_not_crashed() {
+    let Some((lab, mut unit, agent)) = lab_whose_units_are("deactivating") else { return };
+    agent.signal(Signal::TERM);
+    lab.wait_for("the question", || {
+        let asked = read(&lab.path("bin/asked"));
+        when(asked == "is-active -- cc-ci-session@builder.service\n", asked)
+    });
+    lab.wait_for("the answer", || when(lab.stderr().contains("the session is being stopped"), lab.stderr()));
+    unit.kill_server();
+    unit.start(&lab.config(), "builder");
+    lab.running_after("builder", agent.epoch);
+    assert_eq!((lab.view("builder").restarts, lab.decisions("restart", None).len()), (0, 0));
+    assert_eq!(lab.doubles(), "");
+}
+
+#[test]
+fn an_agent_that_ends_while_its_session_goes_on_has_crashed() {
+    let Some((lab, _unit, agent)) = lab_whose_units_are("active") else { return };
+    agent.signal(Signal::TERM);
+    let next = lab.running_after("builder", agent.epoch);
+    assert_eq!((next.server, lab.view("builder").restarts), (agent.server, 1));
 }
 
 #[test]

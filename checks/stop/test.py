@@ -210,6 +210,24 @@ for round in range(1, AWAITED + 1):
         same_agents(before, now, "adversary", "orchestrator")
         one_more_agent(before["builder"], now["builder"])
 
+with subtest("an agent that a restart of its session ends before the tmux server has not crashed"):
+    machine.succeed(f"systemctl reset-failed {SESSION}")
+    before, hung = now, taken_for_hung()
+    # Most stops end the tmux server first; this one gives the supervisor two seconds to take the death for a crash.
+    agent = before["builder"]["pid"]
+    machine.succeed(
+        f"mkdir -p /run/systemd/system/{SESSION}.d",
+        f"printf '[Service]\\nExecStop=/bin/sh -c \"kill {agent}; sleep 2\"\\n' >/run/systemd/system/{SESSION}.d/stop.conf",
+        "systemctl daemon-reload",
+        f"systemctl restart {SESSION}",
+        f"rm /run/systemd/system/{SESSION}.d/stop.conf",
+        "systemctl daemon-reload",
+    )
+    wait_for_session()
+    now = wait_until_up(*LOOPS)
+    same_agents(before, now, "adversary", "orchestrator")
+    one_more_agent(before["builder"], now["builder"])
+
 with subtest("nothing of it counts as a crash"):
     assert compared > 0, "no loop could be compared"
     for name in LOOPS:

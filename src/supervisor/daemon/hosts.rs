@@ -13,7 +13,6 @@ use crate::supervisor::session::{self, SessionSpec};
 use crate::supervisor::socket_watch::SocketEvent;
 use crate::supervisor::tmux::{self, Failure, Probe};
 use crate::support::clock::Now;
-use crate::support::process::ended::{self, Ended};
 use crate::support::process::{self, Delivery, ProcId, tree};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::os::fd::OwnedFd;
@@ -22,13 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Between two looks at a server that is coming up.
-const COMING_RETRY_MS: u64 = 20;
+pub(super) const COMING_RETRY_MS: u64 = 20;
 /// A server that lives without a socket, a pane or a finished placeholder gets this many looks (2 s).
 const COMING_TRIES: u32 = 100;
-/// tmux learns of a death a moment after the pidfd does: asked again soon, then less soon.
-const DEATH_RETRY_MS: [u64; 6] = [1, 2, 5, 20, 50, 100];
-/// How long tmux is asked for the cause of a death before it is called unknown.
-const DEATH_PATIENCE_MS: u64 = 1_000;
 /// Between two attempts to run tmux, or to watch a process, where the machine does not let us.
 const CANNOT_ASK_MS: u64 = 5_000;
 /// How long the event loop stands still for a session host that was killed: it ends within milliseconds.
@@ -370,99 +365,6 @@ impl Daemon {
             self.queue.push_back(Event::PipeClosed { name: name.clone() });
         }
     }
-
-    /// What an agent died of: from the kernel if it was killed, which is told at once, else from tmux.
-    pub(super) fn read_death(&mut self, name: &LoopName, epoch: u64, since: u64, tries: u32) {
-        if let Some(signal) = self.killed_by(name, epoch) {
-            let cause = self.killed_by_whom(name, epoch, DeathCause::Killed { signal });
-            let (name, piped) = (name.clone(), self.pipes.contains_key(name));
-            self.queue.push_back(Event::DeathRead { name, epoch, cause, piped });
-            return;
-        }
-        let purpose = Purpose::Death { name: name.clone(), epoch, since, tries };
-        if let Err(why) = self.tmux(name, &tmux::probe(), purpose) {
-            tracing::warn!("{name}: {why}");
-            self.death_unknown(name, epoch);
-        }
-    }
-
-    /// The signal that killed the agent of this epoch, while tmux has not reaped it. Not of SIGHUP and not of an exit: that
-    /// is also how it ends when its terminal goes because the tmux server is being ended, which is no death of the
-    /// agent; tmux, which then answers no more, must be asked.
-    fn killed_by(&self, name: &LoopName, epoch: u64) -> Option<i32> {
-        let agent = self.world.loops.get(name)?.record.agent.as_ref().filter(|agent| agent.epoch == epoch)?;
-        match ended::how(agent.process?) {
-            Ok(Some(Ended::Killed(signal))) if signal != Signal::HUP.as_raw() => Some(signal),
-            Ok(_) => None,
-            Err(e) => {
-                tracing::warn!("{name}: looking at how its agent ended: {e}; its tmux server is asked");
-                None
-            }
-        }
-    }
-
-    fn death_unknown(&mut self, name: &LoopName, epoch: u64) {
-        let cause = DeathCause::Unknown;
-        self.queue.push_back(Event::DeathRead { name: name.clone(), epoch, cause, piped: true });
-    }
-
-    pub(super) fn death_told(
-        &mut self,
-        name: LoopName,
-        epoch: u64,
-        since: u64,
-        tries: u32,
-        ended: &crate::support::child::Finished,
-    ) {
-        let pane = match tmux::read_probe(ended) {
-            Ok(Probe { pane: Some(pane), .. }) => pane,
-            Ok(Probe { pane: None, server, .. }) => {
-                if let Ok(Some(server)) = ProcId::of(server) {
-                    self.queue.push_back(Event::PaneGone { name, server });
-                } else {
-                    self.death_unknown(&name, epoch);
-                }
-                return;
-            }
-            Err(Failure::Overdue) => {
-                self.queue.push_back(Event::HostMute { name });
-                return;
-            }
-            Err(_) if Now::read().boot < since + DEATH_PATIENCE_MS => {
-                // The server is dying too, which its pidfd tells in a moment and which is no crash of the agent, or its
-                // socket is gone, which is mended by a look.
-                if tries == 0 {
-                    self.probe(&name, 0);
-                }
-                self.retry(COMING_RETRY_MS, Retry::Death { name, epoch, since, tries: tries + 1 });
-                return;
-            }
-            Err(_) => {
-                self.death_unknown(&name, epoch);
-                self.probe(&name, 0);
-                return;
-            }
-        };
-        let piped = pane.pipe == tmux::Pipe::Open;
-        let cause = match (pane.status, pane.signal) {
-            _ if pane.epoch != Some(epoch) => DeathCause::Unknown,
-            (_, Some(signal)) => self.killed_by_whom(&name, epoch, DeathCause::Killed { signal }),
-            (Some(status), None) => DeathCause::Exited { status },
-            (None, None) if Now::read().boot < since + DEATH_PATIENCE_MS => {
-                // The helper that tmux runs for utmp when a pane ends (libutempter) has SIGCHLD ignored meanwhile: tmux
-                // 3.3a misses the death and leaves the zombie. Told again it looks; it has answered, so the helper is
-                // over.
-                if let Some((server, _)) = self.servers.get(&name) {
-                    self.signal_server(&name, *server, Signal::CHILD);
-                }
-                let wait = DEATH_RETRY_MS[(tries as usize).min(DEATH_RETRY_MS.len() - 1)];
-                self.retry(wait, Retry::Death { name, epoch, since, tries: tries + 1 });
-                return;
-            }
-            (None, None) => DeathCause::Unknown,
-        };
-        self.queue.push_back(Event::DeathRead { name, epoch, cause, piped });
-    }
 }
 
 impl Purpose {
@@ -470,7 +372,7 @@ impl Purpose {
     fn is_for_host(&self, name: &LoopName) -> bool {
         match self {
             Self::Probe { name: n, .. } | Self::Death { name: n, .. } | Self::Respawn { name: n, .. } => n == name,
-            Self::Repipe { name: n } | Self::Screen { name: n, .. } => n == name,
+            Self::Unit { name: n, .. } | Self::Repipe { name: n } | Self::Screen { name: n, .. } => n == name,
             // Somebody waits for its answer.
             Self::Nudge { .. } | Self::Need { .. } | Self::Safety { .. } | Self::Notify => false,
         }

@@ -7,6 +7,7 @@ mod caller;
 mod carry;
 mod clearing;
 mod clients;
+mod deaths;
 mod evidence;
 mod hosts;
 mod launching;

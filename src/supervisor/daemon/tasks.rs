@@ -3,7 +3,7 @@
 use super::Daemon;
 use super::patience::Asked;
 use crate::supervisor::core::event::{Event, NotStarted};
-use crate::supervisor::core::world::RequestId;
+use crate::supervisor::core::world::{DeathCause, RequestId};
 use crate::supervisor::names::{LoopName, NeedName};
 use crate::supervisor::session;
 use crate::supervisor::tmux::{self, Failure};
@@ -49,6 +49,8 @@ pub(super) enum Purpose {
     Probe { name: LoopName, tries: u32 },
     /// Asking what an agent died of, since that moment (milliseconds since boot).
     Death { name: LoopName, epoch: u64, since: u64, tries: u32 },
+    /// Asking whether its session is being stopped, where an agent died of this.
+    Unit { name: LoopName, epoch: u64, cause: DeathCause, piped: bool },
     /// Starting an agent.
     Respawn { name: LoopName, epoch: u64 },
     /// Opening the log pipe again.
@@ -116,6 +118,7 @@ impl Daemon {
         match purpose {
             Purpose::Probe { name, tries } => self.probed(name, tries, tmux::read_probe(ended)),
             Purpose::Death { name, epoch, since, tries } => self.death_told(name, epoch, since, tries, ended),
+            Purpose::Unit { name, epoch, cause, piped } => self.unit_told(name, epoch, cause, piped, ended),
             Purpose::Respawn { name, epoch } => self.respawned(name, epoch, tmux::read_respawn(ended)),
             Purpose::Repipe { name } => match tmux::read_done(ended) {
                 Ok(()) => self.probe(&name, 0),
