@@ -34,11 +34,17 @@ fn a_fresh_session_gets_its_kickoff_tells_of_its_turn_and_takes_a_nudge() {
 #[test]
 fn a_nudge_that_is_taken_between_two_tools_is_not_typed_again() {
     let Some(mut c) = ClaudeLab::new("nudge in mid-tool", &claude_loop("builder", "")) else { return };
-    c.api.once(Answer::Tool("sleep 4".into()));
+    let told = c.lab.path("ws/told");
+    c.api.once(Answer::Tool(format!("while [ ! -e {} ]; do sleep 0.1; done", told.display())));
     c.lab.start();
     c.up("builder");
     c.turn("builder", "tool");
     c.lab.done(nudge("builder", "look to\nthe left"));
+    c.lab.wait_for("the text in its queue", || {
+        let screen = c.screen("builder");
+        when(screen.contains("look to the left"), screen)
+    });
+    std::fs::write(&told, "").unwrap();
     c.asked("look to the left");
     c.lab.wait_for("the word that it was taken", || {
         when(!c.lab.decisions("nudge-taken", Some("builder")).is_empty(), format!("{:?}", c.lab.journal()))
