@@ -41,6 +41,6 @@ in
 
   nodes = {
     machine = node;
-    far = node;
+    peer = node;
   };
 }

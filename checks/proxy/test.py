@@ -62,15 +62,15 @@ def start_sshd(node):
 
 
 machine.start(allow_reboot=True)
-far.start()
+peer.start()
 
 with subtest("the machines have an ssh to talk by"):
-    far.wait_for_unit("multi-user.target", timeout=600)
-    far.succeed("ssh-keygen -q -t ed25519 -N '' -f /root/key")
-    key = far.succeed("cat /root/key")
+    peer.wait_for_unit("multi-user.target", timeout=600)
+    peer.succeed("ssh-keygen -q -t ed25519 -N '' -f /root/key")
+    key = peer.succeed("cat /root/key")
     machine.wait_for_unit("multi-user.target", timeout=600)
     machine.succeed(f"umask 077; printf '%s' '{key}' >/root/key")
-    start_sshd(far)
+    start_sshd(peer)
 
 with subtest("it joins once, and is ready"):
     machine.wait_until_succeeds(f"systemctl is-active {PROXY}", timeout=300)
@@ -89,13 +89,13 @@ with subtest("the key shows nowhere"):
 with subtest("ssh goes through it, with and without fdpass"):
     for fdpass in (False, True):
         got = machine.succeed(ssh("'head -c 3000000 /dev/zero | sha256sum'", fdpass))
-        assert got == far.succeed("head -c 3000000 /dev/zero | sha256sum"), got
+        assert got == peer.succeed("head -c 3000000 /dev/zero | sha256sum"), got
         got = machine.succeed("head -c 3000000 /dev/zero | " + ssh("sha256sum", fdpass))
-        assert got == far.succeed("head -c 3000000 /dev/zero | sha256sum"), got
+        assert got == peer.succeed("head -c 3000000 /dev/zero | sha256sum"), got
 
 with subtest("with fdpass no process stays between"):
     in_background("open-ssh", ssh("'touch /tmp/there; sleep 1000'"))
-    far.wait_until_succeeds("test -e /tmp/there", timeout=60)
+    peer.wait_until_succeeds("test -e /tmp/there", timeout=60)
     machine.fail("pgrep -fx 'proxy-shim connect .*'")
 
 with subtest("the way out is killed: what is open ends, what is new waits, nothing is refused"):
@@ -120,13 +120,13 @@ with subtest("the network is cut and back: what is new waits and gets through, n
     machine.block()
     for n in range(3):
         in_background(f"waiting-ssh-{n}", ssh(f"touch /tmp/after-the-cut-{n}"))
-    waiting = "proxy-shim status --json | jq -e '.connections.waiting >= 3 and .probes.far.passed == false'"
+    waiting = "proxy-shim status --json | jq -e '.connections.waiting >= 3 and .probes.peer.passed == false'"
     machine.wait_until_succeeds(waiting, timeout=300)
     machine.succeed("proxy-shim status | grep -F 'way out'")
     machine.fail("proxy-shim check --quiet")
     machine.unblock()
     for n in range(3):
-        far.wait_until_succeeds(f"test -e /tmp/after-the-cut-{n}", timeout=300)
+        peer.wait_until_succeeds(f"test -e /tmp/after-the-cut-{n}", timeout=300)
     assert refused() == told, refused()
     wait_until_up()
 

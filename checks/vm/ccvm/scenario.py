@@ -71,6 +71,9 @@ def parse(name: str, folder: Path, text: str) -> Scenario:
     nodes = tuple(table.get("nodes", ["machine"]))
     if not 1 <= len(nodes) <= 2:
         raise BadScenario(f"checks/{name}/scenario.toml: `nodes` are one or two, not {len(nodes)}")
+    # NixOS's driver gives them 192.168.1.1 and on in this order, and the scripts name addresses.
+    if list(nodes) != sorted(nodes):
+        raise BadScenario(f"checks/{name}/scenario.toml: `nodes` must be in alphabetical order, not {nodes}")
     budget = float(table["budget_minutes"])
     return Scenario(
         name=name,

@@ -34,6 +34,10 @@ class ScenarioFiles(unittest.TestCase):
             with self.subTest(wrong), self.assertRaisesRegex(BadScenario, "`crash` is a list of"):
                 named("one", wrong)
 
+    def test_nodes_that_nixos_would_number_otherwise_are_refused(self) -> None:
+        with self.assertRaisesRegex(BadScenario, "alphabetical order"):
+            named("one", 'nodes = ["machine", "far"]')
+
     def test_more_than_two_nodes_are_refused(self) -> None:
         with self.assertRaisesRegex(BadScenario, "one or two, not 3"):
             named("one", 'nodes = ["a", "b", "c"]')
