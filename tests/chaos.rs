@@ -9,6 +9,7 @@ use cc_ci::supervisor::control::protocol::{Call, Request, Which};
 use cc_ci::support::process::{ProcId, send};
 use rustix::process::Signal;
 use std::io::Write;
+use std::process::Stdio;
 use std::time::Duration;
 use support::script::a_loop;
 use support::{Lab, only, when};
@@ -42,6 +43,7 @@ fn when_the_storm_is_over_every_loop_runs_once() {
     let tables: Vec<String> = NAMES.iter().zip(scripts).map(|(name, script)| a_loop(name, script, more)).collect();
     let mut lab = Lab::start_with(&tables.concat());
     NAMES.iter().for_each(|name| assert_eq!(lab.running(name).epoch, 1));
+    let mut clients = Vec::new();
     for round in 0..ROUNDS {
         let name = NAMES[random.usize(..NAMES.len())];
         match random.u8(..20) {
@@ -55,13 +57,12 @@ fn when_the_storm_is_over_every_loop_runs_once() {
                 lab.spawn_only();
             }
             11 => drop(std::fs::remove_file(lab.tmux_socket(name))),
-            12 => drop(
-                std::process::Command::new("tmux")
-                    .arg("-S")
-                    .arg(lab.tmux_socket(name))
-                    .args(["kill-pane", "-t", "%0"])
-                    .output(),
-            ),
+            12 => {
+                let mut tmux = std::process::Command::new("tmux");
+                tmux.arg("-S").arg(lab.tmux_socket(name)).args(["kill-pane", "-t", "%0"]);
+                // Not waited for: in a freeze the server answers after the thaw.
+                clients.push(tmux.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+            }
             13 => ask(&lab, Request::Freeze),
             14 => ask(&lab, Request::Thaw),
             15 => ask(&lab, Request::Stop { which: only(name) }),
@@ -73,6 +74,10 @@ fn when_the_storm_is_over_every_loop_runs_once() {
     }
     lab.answers();
     lab.done(Request::Thaw);
+    // Whether there was a pane to kill, or a server, is the storm's business.
+    for client in &mut clients {
+        client.wait().unwrap();
+    }
     lab.done(Request::Start { which: Which::All });
     let agents = NAMES.map(|name| lab.running(name));
     lab.wait_for("nothing to change any more", || when(NAMES.map(|name| lab.running(name)) == agents, "another agent"));
