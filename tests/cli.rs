@@ -339,6 +339,7 @@ fn agents_that_outlived_their_supervisor_are_shown_as_unwatched_and_a_stopped_lo
         transcript: None,
         turn_began: None,
         children_oom_killed: 0,
+        gate: None,
     });
     let store = Store::open(&dir.path().join("state")).unwrap();
     store.save_loop(&name, &record).unwrap();

@@ -89,6 +89,7 @@ impl Draft<'_> {
             // Not known: shown as an older definition, which a restart mends.
             hash: String::new(),
             phase: None,
+            gate: None,
             turns: Turns::Untold,
             session: Session::Fresh { uuid: l.record.session.clone().unwrap_or_default(), prompt: Prompt::Kickoff },
             told: None,
@@ -179,7 +180,7 @@ impl Draft<'_> {
             // What it was doing is over, also for a drain that waits for its turn's end.
             l.life = Life { last_sign: None, ..Life::new(now, "ended") };
             l.record.session = Some(session_uuid(&agent.session));
-            l.record.session_phase = agent.phase;
+            (l.record.session_phase, l.record.session_gate) = (agent.phase, agent.gate);
             l.record.next_session = match told {
                 Some(super::stage::StopWhy::ContextFull) => NextSession::Handoff,
                 Some(super::stage::StopWhy::Phase | super::stage::StopWhy::PlanComplete) => NextSession::Kickoff,

@@ -86,7 +86,7 @@ impl Draft<'_> {
         // has a session that is as good as before.
         let refused = !ready && matches!(cause, DeathCause::Exited { .. });
         let lost = short && (refused || l.record.short_resumes >= SHORT_RESUMES);
-        l.record.session_phase = agent.phase;
+        (l.record.session_phase, l.record.session_gate) = (agent.phase, agent.gate);
         l.record.next_session = match told {
             Some(StopWhy::ContextFull) => NextSession::Handoff,
             Some(StopWhy::Phase | StopWhy::PlanComplete) => NextSession::Kickoff,

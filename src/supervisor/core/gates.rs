@@ -5,7 +5,7 @@ use super::action::Action;
 use super::death::RESUME_GRACE;
 use super::event::Caller;
 use super::stage::{Stage, StageKind};
-use super::world::{PhaseMove, RequestId, Turn};
+use super::world::{PhaseMove, RequestId, Startup, Turn};
 use crate::supervisor::config::{AdvanceOn, LoopConfig, OnPhase, Role};
 use crate::supervisor::control::protocol::{Refusal, Response};
 use crate::supervisor::names::LoopName;
@@ -78,6 +78,41 @@ pub enum Patience {
     Nudged,
     /// The operator was told.
     Notified,
+}
+
+impl Gate {
+    /// What a loop of this role must know, and when it came to that, in milliseconds since the Unix epoch.
+    fn word_for(&self, role: Role) -> Option<(i64, String)> {
+        match (&self.state, role) {
+            (GateState::Claimed { by, commit, at, .. }, Role::Verifies) => {
+                let what = claims(by, self.phase, commit.as_deref());
+                let how = "Verify it, then run `supervisor gate pass` or `supervisor gate fail --reason \"…\"`.";
+                Some((*at, format!("{what}. {how}")))
+            }
+            (GateState::Failed { by, reason, at, .. }, Role::Claims) => {
+                let what = fails(by, self.phase, reason.as_deref());
+                Some((*at, format!("{what}. Mend it, push, then run `supervisor gate claim` again.")))
+            }
+            (GateState::Passed { at, .. }, Role::Claims) => Some((*at, passed(self.phase))),
+            (GateState::Open | GateState::Claimed { .. } | GateState::Failed { .. } | GateState::Passed { .. }, _) => {
+                None
+            }
+        }
+    }
+}
+
+fn claims(by: &str, phase: usize, commit: Option<&str>) -> String {
+    let text = commit.map(|commit| format!(" in commit {commit}")).unwrap_or_default();
+    format!("{by} claims phase {phase}{text}")
+}
+
+fn fails(by: &str, phase: usize, reason: Option<&str>) -> String {
+    let because = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("{by} fails the claim of phase {phase}{because}")
+}
+
+fn passed(phase: usize) -> String {
+    format!("The claim of phase {phase} passed.")
 }
 
 impl Draft<'_> {
@@ -176,6 +211,36 @@ impl Draft<'_> {
         self.say(name, &format!("Phase {index} begins. Its plan: {plan}"));
     }
 
+    /// Tells whoever's turn it is, also a loop that was down, shut, adopted or asked a person when the word fell: a pair
+    /// of which one waits for what was lost stands still for `gate_patience`.
+    pub(super) fn settle_gate_word(&mut self, name: &LoopName, config: &LoopConfig) {
+        let Some((at, text)) = config.role.and_then(|role| self.w.gate.word_for(role)) else { return };
+        let Some(l) = self.w.loops.get(name) else { return };
+        let (Stage::Up { .. }, Some(agent)) = (&l.stage, &l.record.agent) else { return };
+        if self.w.complete() || agent.gate == Some(at) || l.life.gate_said == Some(at) {
+            return;
+        }
+        let acknowledges = config.capabilities.acknowledges;
+        // One text at a time, so that what is taken is known.
+        let free = l.life.typed.is_none() && l.life.kept.is_none();
+        let coming = acknowledges && l.life.startup == Startup::Coming;
+        if !free || coming || matches!(l.life.turn, Turn::Person { .. }) {
+            return;
+        }
+        // It may not read its terminal yet; what fell while it ran it can take.
+        let grace = agent.started.plus(RESUME_GRACE).boot;
+        if !acknowledges && l.life.turn == Turn::Unknown && at < agent.started.wall && !self.due(grace) {
+            return;
+        }
+        if let Some(l) = self.get_mut(name) {
+            l.life.gate_said = Some(at);
+            if let Some(agent) = l.record.agent.as_mut().filter(|_| !acknowledges) {
+                agent.gate = Some(at);
+            }
+        }
+        self.say(name, &text);
+    }
+
     fn say_if_up(&mut self, name: &LoopName, text: &str) {
         let up = self.w.loops.get(name).is_some_and(|l| l.stage.kind() == StageKind::Up);
         if up && self.w.global.frozen.is_none() && !self.account_shut(name) {
@@ -267,17 +332,8 @@ impl Draft<'_> {
         let phase = self.w.phase.unwrap_or(0);
         let at = self.now.wall;
         self.set_gate(GateState::Claimed { by: by.clone(), commit: commit.clone(), at, patience: Patience::Fresh });
-        let text = commit.as_deref().map(|c| format!(" in commit {c}")).unwrap_or_default();
-        let what = format!("{by} claims phase {phase}{text}");
+        let what = claims(&by, phase, commit.as_deref());
         self.journal(caller.loop_name(), "gate-claim", &what, json!({ "phase": phase, "commit": commit }), None);
-        for verifier in self.by_role(Role::Verifies) {
-            self.say_if_up(
-                &verifier,
-                &format!(
-                    "{what}. Verify it, then run `supervisor gate pass` or `supervisor gate fail --reason \"…\"`."
-                ),
-            );
-        }
         self.gate_answer(request);
     }
 
@@ -298,12 +354,13 @@ impl Draft<'_> {
             json!({ "phase": phase, "commit": commit }),
             None,
         );
-        for claimer in self.by_role(Role::Claims) {
-            self.say_if_up(&claimer, &format!("The claim of phase {phase} passed."));
-        }
         // With an advance the gate stays claimed until the move is durable: if it fails, the pass can be said again.
         let advance = self.w.config.phases.as_ref().is_some_and(|p| p.advance_on == AdvanceOn::GatePass);
         if advance {
+            // The gate of the next phase says nothing of it; that this one begins is told by itself.
+            for claimer in self.by_role(Role::Claims) {
+                self.say_if_up(&claimer, &passed(phase));
+            }
             self.move_phase(phase.saturating_add(1), &format!("{by} (gate passed)"), Some(request));
         } else {
             self.set_gate(GateState::Passed { by, commit, at: self.now.wall });
@@ -325,8 +382,7 @@ impl Draft<'_> {
         };
         let by = caller.text();
         let phase = self.w.phase.unwrap_or(0);
-        let because = reason.as_deref().map(|r| format!(": {r}")).unwrap_or_default();
-        let what = format!("{by} fails the claim of phase {phase}{because}");
+        let what = fails(&by, phase, reason.as_deref());
         self.set_gate(GateState::Failed {
             by,
             commit: commit.clone(),
@@ -336,9 +392,6 @@ impl Draft<'_> {
         });
         let evidence = json!({ "phase": phase, "commit": commit, "reason": reason });
         self.journal(caller.loop_name(), "gate-fail", &what, evidence, None);
-        for claimer in self.by_role(Role::Claims) {
-            self.say_if_up(&claimer, &format!("{what}. Mend it, push, then run `supervisor gate claim` again."));
-        }
         self.gate_answer(request);
     }
 

@@ -66,6 +66,7 @@ impl Draft<'_> {
         }
         self.settle_transcript(name);
         self.settle_phase(name, &config);
+        self.settle_gate_word(name, &config);
         self.settle_overload(name);
         self.settle_idle(name, &config);
         self.settle_stall(name, &config);

@@ -58,6 +58,9 @@ pub struct LoopRecord {
     /// The phase that the last session knows of.
     #[serde(default)]
     pub session_phase: Option<usize>,
+    /// The word of the gate that the last session knows of, by its time in milliseconds since the Unix epoch.
+    #[serde(default)]
+    pub session_gate: Option<i64>,
     /// The tmux server.
     #[serde(default)]
     pub server: Option<ProcId>,
@@ -109,6 +112,9 @@ pub struct AgentRecord {
     /// The phase that it was started in or told of.
     #[serde(default)]
     pub phase: Option<usize>,
+    /// The word of the gate that it was told, by its time in milliseconds since the Unix epoch.
+    #[serde(default)]
+    pub gate: Option<i64>,
     /// What it last told of its turns.
     #[serde(default)]
     pub turns: Turns,
@@ -245,6 +251,7 @@ impl LoopRecord {
             agent: None,
             session: None,
             session_phase: None,
+            session_gate: None,
             server: None,
             budget: RestartBudget::default(),
             next_session: NextSession::Kickoff,

@@ -157,11 +157,12 @@ impl Draft<'_> {
             }
             next => next,
         };
-        let mut knows = phase;
+        let (mut knows, mut gate) = (phase, None);
         let session = match (next, resumable) {
             (NextSession::Resume, Some(uuid)) => {
                 // It is told of the phase once it is up.
                 knows = l.record.session_phase.filter(|_| moved).or(phase);
+                gate = l.record.session_gate;
                 Session::Resume { uuid }
             }
             (next, _) => {
@@ -178,6 +179,7 @@ impl Draft<'_> {
             started: now,
             hash: config.hash.clone(),
             phase: knows,
+            gate,
             turns: Turns::Untold,
             session: session.clone(),
             told: None,

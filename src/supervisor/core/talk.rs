@@ -120,8 +120,8 @@ impl Draft<'_> {
         l.life.startup = Startup::Ready;
         l.record.short_resumes = 0;
         if l.life.typed.is_none() {
-            // A text on the phase that was given up can be told now.
-            l.life.phase_said = None;
+            // A text on the phase or the gate that was given up can be told now.
+            (l.life.phase_said, l.life.gate_said) = (None, None);
         }
         self.taken(name, "its turn began");
     }
@@ -131,8 +131,9 @@ impl Draft<'_> {
         l.record.go_on = None;
         l.life.undelivered = Said::No;
         let Some(typed) = l.life.typed.take() else { return };
-        if let (Some(phase), Some(agent), None) = (l.life.phase_said, &mut l.record.agent, &l.life.kept) {
-            agent.phase = Some(phase);
+        if let (Some(agent), None) = (&mut l.record.agent, &l.life.kept) {
+            agent.phase = l.life.phase_said.or(agent.phase);
+            agent.gate = l.life.gate_said.or(agent.gate);
         }
         self.answer_typed(&typed, |name| Response::Done { lines: vec![format!("{name} took it: {how}")] }, name);
     }

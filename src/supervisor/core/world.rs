@@ -300,6 +300,8 @@ pub struct Life {
     pub kept: Option<String>,
     /// The phase that it was told of; it knows of it once it has taken a text since.
     pub phase_said: Option<usize>,
+    /// The same of the gate's word.
+    pub gate_said: Option<i64>,
     /// A dialog that a refusal may have opened is closed then, in milliseconds since boot.
     pub clear_at: Option<u64>,
     /// What the next text needs before it.
@@ -406,6 +408,7 @@ impl Life {
             typed: None,
             kept: None,
             phase_said: None,
+            gate_said: None,
             clear_at: None,
             clearing: Clearing::Nothing,
             undelivered: Said::No,

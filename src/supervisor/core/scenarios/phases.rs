@@ -4,6 +4,7 @@ use super::*;
 use crate::supervisor::config::{AdvanceOn, OnPhase, PhasesConfig};
 use crate::supervisor::core::event::Caller;
 use crate::supervisor::core::gates::GateState;
+use crate::supervisor::core::testing::acknowledging;
 use std::sync::Arc;
 
 fn running() -> Machine {
@@ -51,6 +52,88 @@ fn a_fail_nudges_the_claimer_and_the_phase_stays() {
     assert!(m.typed("builder").last().is_some_and(|text| text.contains("no tests")));
     assert!(matches!(m.disk.gate.state, GateState::Failed { .. }));
     assert_eq!(m.disk.phase, 0);
+}
+
+fn fail(m: &mut Machine) {
+    by(m, "adversary", Request::GateFail { reason: Some("no tests".into()) });
+}
+
+fn heard(m: &Machine, loop_name: &str, text: &str) -> usize {
+    m.typed(loop_name).iter().filter(|typed| typed.contains(text)).count()
+}
+
+#[test]
+fn a_verdict_reaches_a_claimer_that_was_down_or_not_yet_adopted_when_it_fell() {
+    let mut m = running();
+    claim(&mut m);
+    m.order(Request::Stop { which: these(&["builder"]) });
+    fail(&mut m);
+    m.order(Request::Start { which: these(&["builder"]) });
+    m.run(MINUTE);
+    assert_eq!(heard(&m, "builder", "no tests"), 1);
+    claim(&mut m);
+    m.kill_supervisor(SECOND);
+    // The one that it runs in does not answer the next supervisor for a while.
+    hung(&mut m, true);
+    m.run(2 * SECOND);
+    assert_eq!(m.stage("builder"), StageKind::Adopting);
+    fail(&mut m);
+    hung(&mut m, false);
+    m.run(MINUTE);
+    assert_eq!((heard(&m, "builder", "no tests"), m.started("builder")), (2, 1), "it was started anew");
+}
+
+fn hung(m: &mut Machine, how: bool) {
+    if let Some(server) = m.places.get_mut(&name("builder")).and_then(|place| place.server.as_mut()) {
+        server.hung = how;
+    }
+}
+
+#[test]
+fn a_word_of_the_gate_is_told_once_to_a_session_also_over_crashes_and_restarts_of_the_supervisor() {
+    let mut m = running();
+    claim(&mut m);
+    fail(&mut m);
+    m.dies("builder", EXIT);
+    m.kill_supervisor(SECOND);
+    m.run(2 * MINUTE);
+    assert!(matches!(m.starts.last().unwrap().session, Session::Resume { .. }));
+    assert_eq!(heard(&m, "builder", "no tests"), 1, "{:?}", m.nudges);
+}
+
+#[test]
+fn a_session_that_begins_within_a_claim_is_told_of_it() {
+    let mut m = running();
+    claim(&mut m);
+    m.order(Request::Restart { which: these(&["adversary"]) });
+    m.run(MINUTE);
+    assert_eq!(heard(&m, "adversary", "abc123"), 1, "it is in the conversation that was resumed");
+    m.signal("adversary", Signal::ContextFull);
+    m.signal("adversary", Signal::TurnEnded);
+    m.run(MINUTE);
+    assert_eq!(heard(&m, "adversary", "abc123"), 2);
+}
+
+#[test]
+fn a_word_of_the_gate_that_died_with_an_agent_is_told_to_the_next_one() {
+    let mut m = Machine::tame(acknowledging(pair(), "builder"));
+    m.outside.mood = Mood::Silent;
+    m.reboot();
+    m.signal("builder", Signal::Ready);
+    m.signal("builder", Signal::TurnEnded);
+    claim(&mut m);
+    fail(&mut m);
+    assert_eq!(heard(&m, "builder", "no tests"), 1);
+    m.dies("builder", EXIT);
+    m.run(SECOND);
+    m.signal("builder", Signal::Ready);
+    assert_eq!(heard(&m, "builder", "no tests"), 2);
+    m.signal("builder", Signal::PromptAccepted);
+    m.dies("builder", EXIT);
+    m.run(10 * SECOND);
+    m.signal("builder", Signal::Ready);
+    m.run(MINUTE);
+    assert_eq!(heard(&m, "builder", "no tests"), 2, "it is in the conversation that was resumed");
 }
 
 #[test]
