@@ -155,6 +155,7 @@ fn a_claim_and_its_verdict_nudge_the_other_side_and_a_pass_moves_the_phase() {
 fn a_changed_definition_is_shown_and_taken_at_the_next_start_only() {
     let mut lab = Lab::start_with(&two(""));
     let agent = lab.running("builder");
+    lab.running("adversary");
     lab.kill();
     lab.configure(&two("args = [\"new\"]\n"));
     lab.start();

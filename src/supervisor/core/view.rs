@@ -278,7 +278,7 @@ fn loop_view(world: &World, name: &LoopName, l: &Loop, now: Now) -> LoopView {
         state: state_word(world, name, now).to_owned(),
         since,
         phase: agent.and_then(|a| a.phase),
-        epoch: l.record.epoch,
+        epoch: l.live_epoch().unwrap_or(l.record.epoch),
         restarts: l.record.restarts,
         memory: l.life.memory.map(|(bytes, _)| bytes).filter(|bytes| up && *bytes > 0),
         pid: agent.and_then(|a| a.process).map(|p| p.pid),
