@@ -5,7 +5,9 @@
 mod support;
 
 use cc_ci::supervisor::control::protocol::Request;
+use cc_ci::supervisor::session::missed_events;
 use serde_json::json;
+use std::fs::OpenOptions;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use support::{Lab, loop_name, script};
@@ -38,6 +40,24 @@ fn a_turns_end_that_no_supervisor_heard_is_known_to_the_next_one() {
     lab.running("builder");
     assert_eq!(lab.view("builder").turn.as_deref(), Some("idle"));
     assert_eq!(lab.view("builder").epoch, epoch, "it was only told of");
+}
+
+#[test]
+fn what_a_hook_left_after_the_supervisor_had_looked_is_heard_all_the_same() {
+    let lab = listener();
+    let epoch = lab.view("builder").epoch;
+    // Its hook found no listener, and wrote when the next supervisor had read already.
+    for (signal, turn) in [("prompt-accepted", "busy"), ("turn-ended", "idle")] {
+        let line = json!({ "epoch": epoch, "event": { "signal": signal } });
+        let left = missed_events(&lab.path("run"), &loop_name("builder"));
+        let mut left = OpenOptions::new().create(true).append(true).open(left).unwrap();
+        writeln!(left, "{line}").unwrap();
+        drop(left);
+        lab.wait_for(turn, || {
+            let found = lab.view("builder").turn;
+            if found.as_deref() == Some(turn) { Ok(()) } else { Err(found) }
+        });
+    }
 }
 
 #[test]

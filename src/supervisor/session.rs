@@ -244,10 +244,13 @@ pub fn make_private_dir(dir: &Path) -> io::Result<()> {
         .map_err(|e| io::Error::new(e.kind(), format!("create folder `{}`: {e}", dir.display())))
 }
 
-/// Where `supervisor event` leaves what no supervisor was there to hear; the next one reads it when it begins. A line of
-/// JSON each: `{"epoch":7,"event":…}`.
+/// The name of [`missed_events`].
+pub const MISSED_EVENTS: &str = "missed-events.jsonl";
+
+/// Where `supervisor event` leaves what no supervisor was there to hear, or none in time; read at once, or by the next one
+/// when it begins. A line of JSON each: `{"epoch":7,"event":…}`. Whoever writes or empties it has it locked (flock).
 pub fn missed_events(runtime_dir: &Path, name: &LoopName) -> PathBuf {
-    session_dir(runtime_dir, name).join("missed-events.jsonl")
+    session_dir(runtime_dir, name).join(MISSED_EVENTS)
 }
 
 /// Tells the tmux server `server` to look for children that ended. Call it when an agent's pidfd fired, before each probe

@@ -1,7 +1,8 @@
-//! Tells when a session host's socket appears (the host is coming up) and when it is removed (SIGUSR1 brings it back).
+//! Tells what happens in the folders of the sessions: a socket appears (the host is coming up) or is removed (SIGUSR1
+//! brings it back), or an agent has left an event that it could not tell.
 
 use super::names::LoopName;
-use super::session::{SOCKET, sessions_dir};
+use super::session::{MISSED_EVENTS, SOCKET, sessions_dir};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
@@ -10,13 +11,15 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// What became of a socket.
+/// What became of a socket, or of what is beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SocketEvent {
     /// It is there. tmux listens on it a moment later, so a client may still be refused; then ask again.
     Appeared,
     /// It is not there any more, whether its server lives or not.
     Removed,
+    /// The file of missed events was written to.
+    EventLeft,
 }
 
 /// Watches `<runtime_dir>/session/` and every loop's folder in it, those included that are made later.
@@ -137,6 +140,8 @@ impl SocketWatch {
                 let appeared = flags.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
                 let event_is = if appeared { SocketEvent::Appeared } else { SocketEvent::Removed };
                 events.push(Raw::Socket(event.wd(), event_is));
+            } else if file == MISSED_EVENTS && flags.contains(ReadFlags::CLOSE_WRITE) {
+                events.push(Raw::Socket(event.wd(), SocketEvent::EventLeft));
             }
         }
     }
@@ -156,6 +161,7 @@ impl SocketWatch {
             | WatchFlags::MOVED_TO
             | WatchFlags::DELETE
             | WatchFlags::MOVED_FROM
+            | WatchFlags::CLOSE_WRITE
             | WatchFlags::ONLYDIR;
         match inotify::add_watch(&self.inotify, self.root.join(name.as_str()), wanted) {
             Ok(watch) => drop(self.folders.insert(watch, name.clone())),
@@ -241,5 +247,7 @@ mod tests {
         let mut watch = SocketWatch::new(dir.path()).unwrap();
         std::fs::write(folder.join("launch.json"), "x").unwrap();
         assert_eq!(events(&mut watch), []);
+        std::fs::write(folder.join(MISSED_EVENTS), "x").unwrap();
+        assert_eq!(events(&mut watch), [("builder".to_owned(), SocketEvent::EventLeft)]);
     }
 }

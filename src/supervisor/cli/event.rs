@@ -7,6 +7,7 @@ use crate::supervisor::control::protocol::{Call, Request};
 use crate::supervisor::session;
 use anyhow::{Context as _, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 use std::env;
 use std::fs::OpenOptions;
@@ -82,6 +83,8 @@ fn leave(socket: &Path, call: &Call) -> anyhow::Result<()> {
     };
     let path = session::missed_events(runtime_dir, name);
     let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
+    // Held for a read by the one that empties it.
+    flock(&file, FlockOperation::LockExclusive).with_context(|| format!("locking `{}`", path.display()))?;
     if file.metadata()?.len() > MISSED_MOST {
         bail!("`{}` is full", path.display());
     }

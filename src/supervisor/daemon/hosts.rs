@@ -109,6 +109,10 @@ impl Daemon {
                 return;
             }
         };
+        // Removed after the client had connected: that was told, once, while this look was under way.
+        if self.world.global.frozen.is_none() && is_missing(&self.socket(&name)) {
+            self.retry(0, Retry::Probe { name: name.clone(), tries: 0 });
+        }
         let server = match ProcId::of(probe.server) {
             Ok(Some(server)) => server,
             Ok(None) | Err(_) => {
@@ -311,6 +315,12 @@ impl Daemon {
     pub(super) fn socket_event(&mut self, name: &LoopName, event: SocketEvent) {
         let Some(l) = self.world.loops.get(name) else { return };
         match (event, &l.host.status) {
+            // Before the connections of the same round: what it is about came before what they tell.
+            (SocketEvent::EventLeft, _) => {
+                if let Some(config) = self.config.loops.get(name) {
+                    self.queue.extend(super::missed::take(&self.config, name, config.adapter));
+                }
+            }
             (SocketEvent::Appeared, HostStatus::Ready { .. } | HostStatus::Killed) => {}
             (SocketEvent::Appeared, _) => self.probe(name, 0),
             (SocketEvent::Removed, HostStatus::Ready { .. }) if self.world.global.frozen.is_none() => {

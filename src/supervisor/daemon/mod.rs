@@ -13,6 +13,7 @@ mod hosts;
 mod launching;
 mod looks;
 mod manager;
+mod missed;
 mod patience;
 mod poll;
 mod saving;

@@ -1,7 +1,6 @@
 //! From nothing to a daemon that has looked at its state and at nothing else.
 
 use super::{Daemon, Ending, RunOptions, SignalPipes, saving::Dirty};
-use crate::supervisor::agents::Adapter;
 use crate::supervisor::config::Config;
 use crate::supervisor::control::server::Server;
 use crate::supervisor::core::event::Event;
@@ -88,7 +87,8 @@ pub(super) fn begin(config: Arc<Config>, options: RunOptions) -> anyhow::Result<
     }
     queue.extend(notes.into_iter().map(|note| Event::Noted { note }));
     for (name, l) in &config.loops {
-        queue.extend(missed(&config, name, l.adapter));
+        // Before anything is looked for: it says where adopted agents are in their turns.
+        queue.extend(super::missed::take(&config, name, l.adapter));
     }
     queue.push_back(Event::Begun);
     queue.extend(orphans.into_iter().map(|(name, record)| Event::Orphan { name, record: Box::new(record) }));
@@ -200,33 +200,6 @@ fn load_phase(
         return Ok(Some((to, None)));
     }
     Ok(Some((index, note)))
-}
-
-/// What agents told while no supervisor ran. Before anything is looked for: it says where adopted agents are in their
-/// turns.
-fn missed(config: &Config, name: &LoopName, adapter: &dyn Adapter) -> Vec<Event> {
-    let path = crate::supervisor::session::missed_events(&config.runtime_dir, name);
-    let text = match std::fs::read(&path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
-        Err(e) => {
-            tracing::warn!("{name}: reading what its agent told meanwhile in `{}`: {e}", path.display());
-            return Vec::new();
-        }
-    };
-    if let Err(e) = std::fs::remove_file(&path) {
-        tracing::warn!("{name}: removing `{}`: {e}; it will be read again", path.display());
-    }
-    let told = String::from_utf8_lossy(&text);
-    // Anything else in it was not written by `supervisor event`.
-    let lines = told.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    lines
-        .map(|line| Event::Signals {
-            name: name.clone(),
-            epoch: line["epoch"].as_u64(),
-            signals: adapter.read_event(&line["event"], Now::read().wall),
-        })
-        .collect()
 }
 
 /// Jitter and session uuids come from it: different in each run. The hasher's keys are the standard library's own
