@@ -66,7 +66,6 @@ fn a_killed_agent_is_resumed_and_the_api_sees_the_earlier_turns() {
     c.written(first, "GRANITE");
     first.signal(Signal::KILL);
     let second = c.up_after("builder", first.epoch);
-    c.ready("builder");
     assert_eq!(c.session(second), session, "another session");
     c.turn("builder", "idle");
     c.lab.done(nudge("builder", "and now the word BASALT"));
@@ -133,7 +132,7 @@ fn two_loops_in_one_workdir_keep_their_sessions_apart() {
         c.written(first, "mock answer");
         first.signal(Signal::KILL);
         c.up_after(name, first.epoch);
-        c.ready(name);
+        c.turn(name, "idle");
     }
     for (name, other) in [("builder", "adversary"), ("adversary", "builder")] {
         let word = format!("word for {name}");

@@ -248,7 +248,7 @@ fn an_event_never_fails_and_is_silent_unless_asked() {
     for (env, input) in cases {
         let start = Instant::now();
         let silent = event(dir.path(), &[], env, input);
-        assert!(start.elapsed() < Duration::from_secs(5), "{env:?}");
+        assert!(start.elapsed() < Duration::from_secs(30), "{env:?}");
         assert_eq!((code(&silent), text(&silent.stderr)), (0, String::new()), "{env:?}");
         let verbose = event(dir.path(), &["--verbose"], env, input);
         assert_eq!(code(&verbose), 0, "{env:?}");
@@ -266,7 +266,7 @@ fn an_event_whose_stdin_stays_open_ends_by_itself() {
     let mut child = command.spawn().unwrap();
     let _open = child.stdin.take();
     assert!(child.wait().unwrap().success());
-    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(start.elapsed() < Duration::from_secs(30));
 }
 
 #[test]
@@ -275,25 +275,34 @@ fn an_event_reaches_the_supervisor_with_its_loop_and_epoch_and_as_a_string_if_it
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("s");
     let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-    let server = std::thread::spawn(move || {
-        let lines = (0..2).map(|_| {
-            let (mut stream, _) = listener.accept().unwrap();
+    let (told, lines) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
             let mut line = String::new();
-            BufReader::new(&stream).read_line(&mut line).unwrap();
-            stream.write_all(b"{\"answer\":\"done\",\"lines\":[]}\n").unwrap();
-            line
-        });
-        lines.collect::<Vec<_>>()
+            // One whose time was over hears nothing.
+            let told_it = BufReader::new(&stream).read_line(&mut line).is_ok_and(|n| n > 0)
+                && stream.write_all(b"{\"answer\":\"done\",\"lines\":[]}\n").is_ok();
+            if told_it && told.send(line).is_err() {
+                return;
+            }
+        }
     });
-    let env = [("CC_CI_LOOP", "builder"), ("CC_CI_EPOCH", "7"), ("CC_CI_SOCKET", socket.to_str().unwrap())];
-    for input in [&b"{\"a\":1}"[..], b"hello\n"] {
-        let output = event(dir.path(), &["--verbose"], &env, input);
-        assert_eq!((code(&output), text(&output.stderr)), (0, String::new()));
-    }
     let call = |event: &str| {
         format!("{{\"from\":\"builder\",\"epoch\":7,\"request\":{{\"do\":\"event\",\"event\":{event}}}}}\n")
     };
-    assert_eq!(server.join().unwrap(), [call("{\"a\":1}"), call("\"hello\"")]);
+    let env = [("CC_CI_LOOP", "builder"), ("CC_CI_EPOCH", "7"), ("CC_CI_SOCKET", socket.to_str().unwrap())];
+    for (input, wanted) in [(&b"{\"a\":1}"[..], call("{\"a\":1}")), (b"hello\n", call("\"hello\""))] {
+        // It has a second for all of it, which a busy machine may take; then it says so, and is told again.
+        let said: Vec<String> = (0..20)
+            .map(|_| event(dir.path(), &["--verbose"], &env, input))
+            .inspect(|output| assert_eq!(code(output), 0))
+            .map(|output| text(&output.stderr))
+            .take_while(|said| !said.is_empty())
+            .collect();
+        assert!(said.len() < 20, "never got through: {said:?}");
+        let heard: Vec<String> = lines.try_iter().collect();
+        assert!(!heard.is_empty() && heard.iter().all(|line| *line == wanted), "{heard:?}");
+    }
 }
 
 #[test]

@@ -56,7 +56,10 @@ fn an_agent_that_dies_before_it_has_a_session_is_given_its_kickoff_again() {
     std::fs::write(&config, "model = [").unwrap();
     c.lab.start();
     c.lab.wait_for("a death", || when(c.lab.view("builder").restarts > 0, c.screen("builder")));
-    std::fs::write(&config, good).unwrap();
+    // It may be read at any moment.
+    let whole = config.with_extension("whole");
+    std::fs::write(&whole, good).unwrap();
+    std::fs::rename(&whole, &config).unwrap();
     c.asked("KICKOFF of builder");
     c.turn("builder", "idle");
     assert!(c.lab.decisions("resume-failed", Some("builder")).is_empty(), "a session that never was was resumed");

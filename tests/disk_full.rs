@@ -45,6 +45,15 @@ impl Disk {
         }
     }
 
+    /// Fills it once nothing is being saved: what is would leave room behind.
+    fn fill_behind(&self, lab: &Lab) {
+        lab.running("builder");
+        lab.running("adversary");
+        // Answered when all is durable.
+        lab.done(Request::Thaw);
+        self.fill();
+    }
+
     /// Fills it but for so many blocks, so that another write than the first one fails.
     fn fill_but(&self, blocks: u64) {
         self.fill();
@@ -91,7 +100,7 @@ fn a_stop_that_cannot_be_made_durable_is_refused_and_works_when_space_returns() 
     let mut lab = disk.lab(&two(""));
     lab.start();
     let agents = (lab.running("builder"), lab.running("adversary"));
-    disk.fill();
+    disk.fill_behind(&lab);
     for request in [
         Request::Stop { which: only("builder") },
         Request::Restart { which: only("builder") },
@@ -129,7 +138,7 @@ fn an_agent_that_dies_while_the_disk_is_full_comes_back_when_space_returns() {
     let mut lab = disk.lab(&two(""));
     lab.start();
     let agents = (lab.running("builder"), lab.running("adversary"));
-    disk.fill();
+    disk.fill_behind(&lab);
     agents.0.signal(Signal::KILL);
     let held = lab.held("builder", "No space left on device");
     assert_eq!(lab.starts("builder").len(), 1, "started without its epoch being durable: {held:?}");
@@ -150,7 +159,7 @@ fn a_held_start_goes_on_by_itself_when_space_returns() {
     let mut lab = disk.lab(&two(""));
     lab.start();
     let agent = lab.running("builder");
-    disk.fill();
+    disk.fill_behind(&lab);
     agent.signal(Signal::KILL);
     lab.held("builder", "No space left on device");
     disk.empty();
@@ -170,7 +179,7 @@ fn the_log_of_a_running_agent_goes_on_when_space_returns() {
     lab.start();
     let agent = lab.running("builder");
     let run = |what: &str| lab.done(Request::Nudge { name: loop_name("builder"), text: format!("run {what}") });
-    disk.fill();
+    disk.fill_behind(&lab);
     // More than what the last block of the log has room for.
     run("head -c 20000 /dev/zero | tr '\\0' x");
     lab.await_pipe_end("builder", agent.server);
@@ -218,7 +227,7 @@ fn a_phase_that_cannot_be_written_does_not_move() {
     lab.start();
     lab.running("builder");
     lab.done(Request::PhaseSet { index: 1 });
-    disk.fill();
+    disk.fill_behind(&lab);
     let why = lab.not_done(Request::PhaseAdvance);
     assert!(why.contains("No space left on device"), "{why}");
     assert_eq!((lab.status().phase.unwrap().index, read(&index)), (Some(1), "1\n".to_owned()));

@@ -41,6 +41,7 @@ fn nothing_starts_while_frozen() {
     let mut lab = Lab::new(&two(""));
     lab.start();
     let agent = lab.running("builder");
+    lab.running("adversary");
     lab.done(Request::Stop { which: only("adversary") });
     lab.done(Request::Freeze);
     agent.signal(Signal::KILL);

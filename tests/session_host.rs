@@ -273,8 +273,12 @@ fn output_goes_on_in_a_new_log_after_rotation_and_a_dead_pipe_is_seen_and_mended
     say("two");
     assert!(!read(&host.log()).contains("one") && read(&pane_log::numbered(&host.log(), 1)).contains("got one"));
 
-    let pipe = tree::children(host.server.pid).unwrap().into_iter().find(|id| id.pid != agent.pid).unwrap();
+    let pipe = wait_for("the old pipe's end", || {
+        let others: Vec<_> = tree::children(host.server.pid).unwrap().into_iter().filter(|id| *id != agent).collect();
+        if let [pipe] = others[..] { Ok(pipe) } else { Err(others) }
+    });
     send(pipe, Signal::KILL).unwrap();
+    host_kit::await_end(pipe);
     // tmux sees it when it writes there next.
     tmux::read_done(&host.call(&tmux::send_text(&[], "lost"))).unwrap();
     wait_for("tmux to see it", || match host.pane().pipe {

@@ -76,8 +76,10 @@ fn a_loop_whose_record_is_lost_altogether_stays_stopped_until_told() {
     lab.held("builder", "stopped by the operator");
     assert!(!builder.is_alive(), "held, and runs");
     assert_eq!(lab.running("adversary"), adversary);
-    let told = lab.notifications();
-    assert!(told.iter().any(|n| n.to_string().contains("supervisor start builder")), "{told:?}");
+    lab.wait_for("the operator to be told", || {
+        let told = lab.notifications();
+        if told.iter().any(|n| n.to_string().contains("supervisor start builder")) { Ok(()) } else { Err(told) }
+    });
     lab.done(Request::Start { which: only("builder") });
     lab.running_after("builder", builder.epoch);
     assert_eq!(lab.doubles(), "");

@@ -47,12 +47,17 @@ fn hooks_of_an_agent_reach_the_supervisor_after_the_file_of_the_one_that_started
     lab.start();
     assert_eq!(lab.running("builder").id, agent.id, "the agent ran on");
 
-    let mut shell = Command::new("sh");
-    shell.args(["-c", &format!("{hook} --verbose")]).env("CC_CI_LOOP", "builder").env("CC_CI_SOCKET", lab.socket());
-    shell.env("CC_CI_EPOCH", agent.epoch.to_string());
-    let mut shell = shell.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    shell.stdin.take().unwrap().write_all(br#"{"hook_event_name":"UserPromptSubmit"}"#).unwrap();
-    let out = shell.wait_with_output().unwrap();
-    assert!(out.status.success() && out.stderr.is_empty(), "{out:?}");
+    // A hook has a second for all of it, which a busy machine may take; told twice is told.
+    lab.wait_for("the hook to get through", || {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{hook} --verbose")]).env("CC_CI_LOOP", "builder").env("CC_CI_SOCKET", lab.socket());
+        shell.env("CC_CI_EPOCH", agent.epoch.to_string());
+        let mut shell = shell.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = shell.stdin.take().unwrap();
+        let written = stdin.write_all(br#"{"hook_event_name":"UserPromptSubmit"}"#);
+        drop(stdin);
+        let out = shell.wait_with_output().unwrap();
+        if written.is_ok() && out.status.success() && out.stderr.is_empty() { Ok(()) } else { Err(out) }
+    });
     assert_eq!(lab.view("builder").turn.as_deref(), Some("busy"));
 }

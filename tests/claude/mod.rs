@@ -71,20 +71,6 @@ impl ClaudeLab {
         cli_kit::turn(&self.lab, name, turn);
     }
 
-    /// Waits until the agent said that it is up.
-    #[track_caller]
-    pub fn ready(&self, name: &str) {
-        self.lab.wait_for(&format!("{name} to say that it is up"), || {
-            let view = self.lab.view(name);
-            let said = !matches!(view.sign.as_deref(), None | Some("started" | "output" | "session"));
-            if said && view.turn.as_deref() == Some("idle") {
-                Ok(())
-            } else {
-                Err(format!("{view:?}\n{}", self.screen(name)))
-            }
-        });
-    }
-
     /// Waits until the API was asked for a turn with this text in it.
     #[track_caller]
     pub fn asked(&self, text: &str) -> mock::Request {

@@ -23,13 +23,13 @@ use std::time::{Duration, Instant};
 /// Says to a re-executed test binary what it is to be.
 const ROLE: &str = "CC_CI_TEST_ROLE";
 
-/// Asks until it is told, for 10 s at most; then shows what it saw last.
+/// Asks until it is told, for a minute at most; then shows what it saw last.
 pub fn wait_for<T, D: Debug>(what: &str, mut ask: impl FnMut() -> Result<T, D>) -> T {
     let start = Instant::now();
     loop {
         match ask() {
             Ok(found) => return found,
-            Err(seen) if start.elapsed() > Duration::from_secs(10) => panic!("waited for {what}, saw {seen:?}"),
+            Err(seen) if start.elapsed() > Duration::from_secs(60) => panic!("waited for {what}, saw {seen:?}"),
             Err(_) => std::thread::sleep(Duration::from_millis(2)),
         }
     }
@@ -118,7 +118,7 @@ impl Host {
     }
 
     pub fn call(&self, call: &Call) -> Finished {
-        let deadline = Now::read().plus(Duration::from_secs(5)).boot;
+        let deadline = Now::read().plus(Duration::from_secs(60)).boot;
         let mut task = Task::spawn(call.command(&self.socket()), call.input.clone(), deadline).unwrap();
         loop {
             if let Some(done) = task.progress().unwrap() {
@@ -176,7 +176,8 @@ impl Host {
     /// Starts a shell script as the agent and waits until it has made the file `ready`.
     pub fn run(&self, epoch: u64, script: &str) -> ProcId {
         let _ = std::fs::remove_file(self.path("ready"));
-        let pid = self.respawn(&self.spec(epoch, &["/bin/sh", "-c", script])).unwrap();
+        // A server that has answered may still have output of the last one to drain.
+        let pid = wait_for("the pane to be free", || self.respawn(&self.spec(epoch, &["/bin/sh", "-c", script])));
         wait_for("the agent to be ready", || if self.path("ready").exists() { Ok(()) } else { Err(self.screen()) });
         ProcId::of(pid).unwrap().unwrap()
     }
@@ -240,7 +241,7 @@ pub fn await_event(watch: &mut SocketWatch) -> Vec<(LoopName, SocketEvent)> {
 
 pub fn await_end(id: ProcId) {
     if let Some(pidfd) = open_pidfd(id).unwrap() {
-        let limit = Timespec { tv_sec: 10, tv_nsec: 0 };
+        let limit = Timespec { tv_sec: 60, tv_nsec: 0 };
         let ready = rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit)).unwrap();
         assert_eq!(ready, 1, "{id} still runs");
     }
