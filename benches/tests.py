@@ -2,12 +2,14 @@
 """Whether supervisors.py would notice: its own checks, tried on tools that do it wrong. Seconds, no peer needed."""
 
 import argparse
+import os
 import pathlib
 import subprocess
 import sys
 import tempfile
 import time
 import unittest
+from unittest import mock
 
 from peers import measure, proc, report
 from peers.rig import Failed, Rig
@@ -51,8 +53,8 @@ class Checks(unittest.TestCase):
 
     def test_a_child_that_is_missing_is_told(self) -> None:
         run = self.run_of("CHILD FOLDER c0 & echo no more >&2; wait", 2)
-        with self.assertRaisesRegex(Failed, "1 of 2 ran after 1 s: no more"):
-            run.start_all(1)
+        with self.assertRaisesRegex(Failed, "1 of 2 ran after 5 s: no more"):
+            run.start_all(5)
 
     def test_a_child_that_runs_twice_is_told(self) -> None:
         run = self.run_of("CHILD FOLDER c0 & CHILD FOLDER c0 & wait", 1)
@@ -72,6 +74,29 @@ class Checks(unittest.TestCase):
         with self.assertRaisesRegex(Failed, "1 of 1 children do not run exactly once"):
             run.check_once()
 
+    def test_children_are_not_judged_while_something_is_in_its_exec(self) -> None:
+        run = self.run_of("CHILD FOLDER c0 & wait", 1)
+        run.start_all(10)
+        with mock.patch.object(proc, "any_in_exec", side_effect=[True, True, False]) as asked:
+            run.check_once()
+        self.assertEqual(asked.call_count, 3)
+
+    def test_a_process_without_an_environment_is_in_no_exec(self) -> None:
+        other = subprocess.Popen(["sleep", "60"], env={})
+        self.addCleanup(other.wait)
+        self.addCleanup(other.kill)
+        deadline = time.monotonic() + 10
+        # Popen returns a moment before the end of execve(2).
+        while proc.is_in_exec(other.pid) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self.assertFalse(proc.is_in_exec(other.pid))
+
+    def test_a_zombie_is_in_no_exec(self) -> None:
+        other = subprocess.Popen(["true"])
+        self.addCleanup(other.wait)
+        os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
+        self.assertFalse(proc.is_in_exec(other.pid))
+
     def test_the_time_of_a_restart_is_that_of_its_word(self) -> None:
         run = self.run_of("while :; do CHILD FOLDER c0; sleep 0.3; done", 1)
         run.start_all(10)
@@ -89,6 +114,7 @@ class Checks(unittest.TestCase):
     def test_nothing_is_left_of_a_tool_that_detaches(self) -> None:
         run = self.run_of("(setsid CHILD FOLDER c0 &) & exit", 1)
         run.start_all(10)
+        run.check_once()
         run.end()
         self.assertEqual(proc.marked(run.mark), [])
 

@@ -49,6 +49,25 @@ def look(pid: int) -> Process | None:
         return None
 
 
+def is_in_exec(pid: int) -> bool:
+    """Whether it is in the midst of execve(2): then nothing shows yet whose it is."""
+    folder = PROC / str(pid)
+    try:
+        if (folder / "environ").read_bytes():
+            return False
+        # From the third field on, proc_pid_stat(5): the name before it may have spaces and brackets.
+        fields = (folder / "stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return False
+    state, memory, environment_end = fields[0], int(fields[20]), int(fields[48])
+    # A kernel thread has no memory, and an empty environment has an end as well.
+    return state not in "ZX" and memory > 0 and environment_end == 0
+
+
+def any_in_exec() -> bool:
+    return any(is_in_exec(int(entry.name)) for entry in PROC.iterdir() if entry.name.isdigit())
+
+
 def marked(mark: str) -> list[Process]:
     """All processes with `mark` in their environment or command line."""
     found = (look(int(entry.name)) for entry in PROC.iterdir() if entry.name.isdigit())

@@ -112,7 +112,7 @@ def end_all(mark: str) -> None:
     """Kills everything with the mark until nothing is left: supervisors start children as long as they live."""
     deadline = time.monotonic() + 20
     # Twice: one that just becomes another program has no mark for a moment.
-    while left := proc.marked(mark) or marked_after(0.02, mark):
+    while left := proc.marked(mark) or marked_after_exec(mark, deadline):
         if time.monotonic() > deadline:
             raise Failed("could not be ended: " + ", ".join(f"{p.pid} ({p.name})" for p in left))
         for process in left:
@@ -121,6 +121,9 @@ def end_all(mark: str) -> None:
         time.sleep(0.01)
 
 
-def marked_after(seconds: float, mark: str) -> list[proc.Process]:
-    time.sleep(seconds)
+def marked_after_exec(mark: str, deadline: float) -> list[proc.Process]:
+    """As `proc.marked`, when whatever was in the midst of execve(2) has become its new program."""
+    time.sleep(0.02)
+    while proc.any_in_exec() and time.monotonic() < deadline:
+        time.sleep(0.001)
     return proc.marked(mark)

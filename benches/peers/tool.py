@@ -173,15 +173,25 @@ class Run:
             found[own.split(b"\0", 1)[0].decode()].append(process.pid)
         return found
 
-    def settled_children(self) -> dict[str, list[int]]:
-        """The same once two looks agree: a child in the middle of its exec has no environment for a moment."""
+    def settled_children(self, timeout: float = 30) -> dict[str, list[int]]:
+        """The same once two looks agree, and no child was between its word and its last program then: a shell, or in
+        the middle of its exec, it does not have the environment that it is found by."""
+        deadline = time.monotonic() + timeout
         found = self.children()
-        while True:
+        while time.monotonic() < deadline:
             time.sleep(0.05)
+            # In this order: what is neither now is seen by the next look.
+            between = self.shells() or proc.any_in_exec()
             again = self.children()
-            if again == found:
+            if again == found and not between:
                 return found
             found = again
+        raise Failed("its children come and go all the time")
+
+    def shells(self) -> list[int]:
+        """The children that are still the shell that tells of them."""
+        command = f"\0\0/bin/sh\0{self.rig.child}\0{self.folder}\0".encode()
+        return [process.pid for process in proc.marked(self.mark) if command in process.marks]
 
     def check_once(self) -> None:
         """Each child runs exactly once, and it is the one that told so last."""

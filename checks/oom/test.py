@@ -2,7 +2,6 @@
 # is a child of it.
 import json
 
-LOOPS = ["adversary", "builder", "orchestrator"]
 SUPERVISOR = "cc-ci-orchestrator.service"
 
 
@@ -13,16 +12,25 @@ def loops():
 
 def wait_until_all_up():
     """Waits until every loop has an agent and nothing is said against it; the loops."""
-    up = '[.loops[] | select(.state == "up" and .pid != null and .holds == [])] | length == 3'
-    machine.wait_until_succeeds(f"supervisor status --json | jq -e '{up}'", timeout=300)
+    up = '.loops[] | select(.state == "up" and .pid != null and .holds == []) | "/proc/\\(.pid)/cmdline"'
+    # `up` is before the process is in its cgroup and has become the agent's program.
+    agents = f"grep -lasz cc-ci-test- /dev/null $(supervisor status --json | jq -r '{up}')"
+    machine.wait_until_succeeds(f"test $({agents} | wc -l) = 3", timeout=600)
     return loops()
 
 
-def processes(all_loops, but=()):
-    """What must not change: agents, their starts and their tmux servers."""
-    return {
-        name: (loop["pid"], loop["epoch"], loop["server_pid"]) for name, loop in all_loops.items() if name not in but
-    }
+def taken_for_hung():
+    """The loops whose tmux server the supervisor took for hung. On a computer that does much else it may take a slow
+    one for that, and then the loop has another, and another agent."""
+    killed = 'select(.decision == "session-host-hung") | .loop'
+    return set(machine.succeed(f"supervisor history --json | jq -r '{killed}'").split())
+
+
+def check_same(before, after, but=()):
+    """Agents, their starts and their tmux servers are what they were."""
+    for name in sorted(set(before) - set(but) - taken_for_hung()):
+        for key in ("pid", "epoch", "server_pid"):
+            assert before[name][key] == after[name][key], (name, key, before[name], after[name])
 
 
 def wait_for_epoch(name, epoch):
@@ -76,9 +84,10 @@ with subtest("one loop has a memory limit, by a drop-in of its unit"):
 with subtest("an agent that eats beyond it is killed, alone, and started again"):
     machine.succeed("supervisor nudge builder eat")
     after = wait_for_epoch("builder", before["builder"]["epoch"] + 1)
-    assert processes(after, but=["builder"]) == processes(before, but=["builder"]), (before, after)
-    assert after["builder"]["server_pid"] == before["builder"]["server_pid"], after
-    assert machine.get_unit_property("cc-ci-session@builder.service", "NRestarts") == "0"
+    check_same(before, after, but=["builder"])
+    if "builder" not in taken_for_hung():
+        assert after["builder"]["server_pid"] == before["builder"]["server_pid"], after
+        assert machine.get_unit_property("cc-ci-session@builder.service", "NRestarts") == "0"
     assert machine.get_unit_property("cc-ci-session@builder.service", "ActiveState") == "active"
 
 with subtest("it is said to be for memory, with the limit and the peak"):
@@ -95,21 +104,23 @@ with subtest("when only a child is killed, the agent is left alone, and the oper
     (child,) = history("builder", "child-oom")
     assert child["evidence"]["children"] == 1, child
     notified("oom", "the kernel killed 1 of its children for memory")
-    assert processes(loops()) == processes(after), (after, loops())
+    check_same(after, loops())
     machine.wait_until_succeeds("supervisor logs builder | grep 'told: feed-child'", timeout=120)
 
 with subtest("a later SIGKILL is not taken for that"):
     machine.succeed(f"kill -KILL {after['builder']['pid']}")
     again = wait_for_epoch("builder", after["builder"]["epoch"] + 1)
     assert deaths()[1:] == [{"cause": "killed", "signal": 9}], deaths()
-    assert processes(again, but=["builder"]) == processes(before, but=["builder"]), (before, again)
+    check_same(before, again, but=["builder"])
 
 with subtest("nor by the next supervisor"):
     machine.succeed("supervisor nudge builder feed-child")
     machine.wait_until_succeeds("test $(supervisor history builder --json | grep -c child-oom) = 2", timeout=300)
     machine.succeed(f"systemctl restart {SUPERVISOR}")
-    assert processes(wait_until_all_up()) == processes(again)
+    check_same(again, wait_until_all_up())
     machine.succeed(f"kill -KILL {again['builder']['pid']}")
     wait_for_epoch("builder", again["builder"]["epoch"] + 1)
     assert deaths()[2:] == [{"cause": "killed", "signal": 9}], deaths()
     assert len(history("builder", "child-oom")) == 2
+
+assert {"adversary", "orchestrator"} - taken_for_hung(), "no loop could be compared"

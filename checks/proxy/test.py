@@ -95,7 +95,7 @@ with subtest("ssh goes through it, with and without fdpass"):
 
 with subtest("with fdpass no process stays between"):
     in_background("open-ssh", ssh("'touch /tmp/there; sleep 1000'"))
-    peer.wait_until_succeeds("test -e /tmp/there", timeout=60)
+    peer.wait_until_succeeds("test -e /tmp/there", timeout=300)
     machine.fail("pgrep -fx 'proxy-shim connect .*'")
 
 with subtest("the way out is killed: what is open ends, what is new waits, nothing is refused"):
@@ -109,8 +109,10 @@ with subtest("the way out is killed: what is open ends, what is new waits, nothi
     assert refused() == told, refused()
 
 with subtest("the shim is killed: tailscaled goes with it, both are back, a waiting client gets through"):
-    before = daemon()
+    before, shim = daemon(), machine.get_unit_property(PROXY, "MainPID")
     machine.succeed(f"systemctl kill --signal=KILL --kill-whom=main {PROXY}")
+    # Until then it may still take a connection, which ends with it.
+    machine.wait_until_fails(f"test -e /proc/{shim}", timeout=300)
     assert machine.succeed(ssh("echo back")) == "back\n"
     machine.fail(f"test -e /proc/{before}")
 

@@ -14,8 +14,10 @@ def loops():
 
 def wait_until_all_up():
     """Waits until every loop has an agent; the loops."""
-    up = '[.loops[] | select(.state == "up" and .pid != null)] | length == 3'
-    machine.wait_until_succeeds(f"supervisor status --json | jq -e '{up}'", timeout=300)
+    up = '.loops[] | select(.state == "up" and .pid != null) | "/proc/\\(.pid)/cmdline"'
+    # `up` is before the process is in its cgroup and has become the agent's program.
+    agents = f"grep -lasz cc-ci-test- /dev/null $(supervisor status --json | jq -r '{up}')"
+    machine.wait_until_succeeds(f"test $({agents} | wc -l) = 3", timeout=600)
     return loops()
 
 
@@ -58,10 +60,7 @@ with subtest("each loop has one agent, a new one, in its own session"):
         unit = f"cc-ci-session@{name}.service"
         assert machine.succeed(f"cat /proc/{after[name]['pid']}/cgroup").strip().endswith(f"/{unit}/agent")
         assert int(machine.get_unit_property(unit, "MainPID")) == after[name]["server_pid"]
-    # `up` is before the process has become the agent's program.
-    count = "pgrep -u agent -fc '^/bin/sh .*cc-ci-test-agent'"
-    machine.wait_until_succeeds(f"[ $({count}) -ge 3 ]", timeout=300)
-    agents = machine.succeed(count)
+    agents = machine.succeed("pgrep -u agent -fc '^/bin/sh .*cc-ci-test-agent'")
     assert agents.strip() == "3", agents
 
 with subtest("the reboot counts as nobody's crash"):

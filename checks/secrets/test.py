@@ -75,6 +75,8 @@ def inodes():
 
 
 def said_by_unit():
+    # What it printed last need not be in the journal yet when it has ended.
+    machine.succeed("journalctl --sync", timeout=300)
     return machine.succeed(f"journalctl -b --no-pager -o cat -u {SECRETS}")
 
 
@@ -125,7 +127,9 @@ with subtest("a changed secret arrives, and whoever asked for it is told, once; 
     check_files()
     new = sum_of(TESTENV)
     for unit in units:
-        machine.wait_until_succeeds(f"grep -q {new} /run/{unit.removesuffix('.service')}", timeout=60)
+        machine.wait_until_succeeds(f"grep -q {new} /run/{unit.removesuffix('.service')}", timeout=300)
+        # What wrote that may still have to end.
+        machine.wait_until_succeeds(f"[ $(systemctl show -P ActiveState {unit}) = active ]", timeout=300)
     machine.fail("systemctl is-active cc-ci-test-off.service")
     started = [at(unit, "StateChange") for unit in units]
     machine.succeed(f"systemctl restart {SECRETS}")
@@ -174,7 +178,7 @@ with subtest("a user's symlinks, hard links and renames in a race get nothing"):
     picture = f"({roots}; {sums}) | grep -v -e cc-ci-test-victim -e '^/etc [a-z]' | sort | sha256sum"
     before = machine.succeed(picture)
     victim = machine.succeed("printf 'root:x\\n' | sha256sum").split()[0]
-    race = json.loads(machine.succeed("cc-ci-test-race 60", timeout=1200))
+    race = json.loads(machine.succeed("cc-ci-test-race 60", timeout=1800))
     machine.log(f"race: {race}")
     assert machine.succeed(picture) == before, "something of root's changed"
     assert sum_of("/etc/cc-ci-test-victim/shadow") == victim
@@ -216,4 +220,4 @@ with subtest("the values are in no journal, argument, environment, state or log"
     machine.wait_until_succeeds(f"journalctl --no-pager -o export | {look} -c", timeout=60)
     machine.succeed(f"grep -rsqaFf {VALUES} --devices=skip /run/secrets")
     marked = f"MARK=$(tail -n 3 {VALUES} | head -n 1) sleep 1000 >&2 &"
-    machine.succeed(f"{marked} sleep 1; cat /proc/$!/environ | {look} -c; kill $!")
+    machine.succeed(f"{marked} until cat /proc/$!/environ | {look} -c; do sleep 0.1; done; kill $!", timeout=300)

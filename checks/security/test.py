@@ -12,16 +12,25 @@ def loops():
 
 def wait_until_all_up():
     """Waits until every loop has an agent and nothing is said against it; the loops."""
-    up = '[.loops[] | select(.state == "up" and .pid != null and .holds == [])] | length == 3'
-    machine.wait_until_succeeds(f"supervisor status --json | jq -e '{up}'", timeout=300)
+    up = '.loops[] | select(.state == "up" and .pid != null and .holds == []) | "/proc/\\(.pid)/cmdline"'
+    # `up` is before the process is in its cgroup and has become the agent's program.
+    agents = f"grep -lasz cc-ci-test- /dev/null $(supervisor status --json | jq -r '{up}')"
+    machine.wait_until_succeeds(f"test $({agents} | wc -l) = 3", timeout=600)
     return loops()
 
 
-def processes(all_loops, but=()):
-    """What must not change: agents, their starts and their tmux servers."""
-    return {
-        name: (loop["pid"], loop["epoch"], loop["server_pid"]) for name, loop in all_loops.items() if name not in but
-    }
+def taken_for_hung():
+    """The loops whose tmux server the supervisor took for hung. On a computer that does much else it may take a slow
+    one for that, and then the loop has another, and another agent."""
+    killed = 'select(.decision == "session-host-hung") | .loop'
+    return set(machine.succeed(f"supervisor history --json | jq -r '{killed}'").split())
+
+
+def check_same(before, after, but=()):
+    """Agents, their starts and their tmux servers are what they were."""
+    for name in sorted(set(before) - set(but) - taken_for_hung()):
+        for key in ("pid", "epoch", "server_pid"):
+            assert before[name][key] == after[name][key], (name, key, before[name], after[name])
 
 
 # The most that `systemd-analyze security` may say, times ten; of units that are not installed nothing is known.
@@ -79,7 +88,9 @@ with subtest("files, sockets and folders belong to the user, and are closed to o
     assert set(found.values()) <= {f"socket {mode} agent:agent" for mode in (600, 700, 660, 770)}, found
     # Whatever else they made.
     stray = machine.succeed(
-        "find /run/cc-ci-orchestrator /var/lib/cc-ci-orchestrator ! -type l '(' ! -user agent -o -perm /007 ')' -ls"
+        # What is written has a temporary name for a moment.
+        "find /run/cc-ci-orchestrator /var/lib/cc-ci-orchestrator -ignore_readdir_race "
+        "! -type l '(' ! -user agent -o -perm /007 ')' -ls"
     )
     assert stray == "", stray
 
@@ -92,4 +103,5 @@ with subtest("another user reaches none of it"):
         f"{as_nobody} tmux -S /run/cc-ci-orchestrator/session/builder/tmux.sock list-sessions 2>&1",
         f"{as_nobody} supervisor stop builder 2>&1",
     )
-    assert processes(loops()) == processes(all_loops)
+    check_same(all_loops, loops())
+    assert set(LOOPS) - taken_for_hung(), "no loop could be compared"

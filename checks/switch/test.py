@@ -13,16 +13,25 @@ def loops():
 
 def wait_until_all_up():
     """Waits until every loop has an agent and nothing is said against it; the loops."""
-    up = '[.loops[] | select(.state == "up" and .pid != null and .holds == [])] | length == 3'
-    machine.wait_until_succeeds(f"supervisor status --json | jq -e '{up}'", timeout=300)
+    up = '.loops[] | select(.state == "up" and .pid != null and .holds == []) | "/proc/\\(.pid)/cmdline"'
+    # `up` is before the process is in its cgroup and has become the agent's program.
+    agents = f"grep -lasz cc-ci-test- /dev/null $(supervisor status --json | jq -r '{up}')"
+    machine.wait_until_succeeds(f"test $({agents} | wc -l) = 3", timeout=600)
     return loops()
 
 
-def processes(all_loops, but=()):
-    """What must not change: agents, their starts and their tmux servers."""
-    return {
-        name: (loop["pid"], loop["epoch"], loop["server_pid"]) for name, loop in all_loops.items() if name not in but
-    }
+def taken_for_hung():
+    """The loops whose tmux server the supervisor took for hung. On a computer that does much else it may take a slow
+    one for that, and then the loop has another, and another agent."""
+    killed = 'select(.decision == "session-host-hung") | .loop'
+    return set(machine.succeed(f"supervisor history --json | jq -r '{killed}'").split())
+
+
+def check_same(before, after, but=()):
+    """Agents, their starts and their tmux servers are what they were."""
+    for name in sorted(set(before) - set(but) - taken_for_hung()):
+        for key in ("pid", "epoch", "server_pid"):
+            assert before[name][key] == after[name][key], (name, key, before[name], after[name])
 
 
 def wait_for_epoch(name, epoch):
@@ -80,8 +89,8 @@ with subtest("a new version is installed, and the supervisor is it"):
 
 with subtest("agents and tmux servers are the same processes, of the old version"):
     after = wait_until_all_up()
-    assert processes(after) == processes(before), (before, after)
-    for name in LOOPS:
+    check_same(before, after)
+    for name in sorted(set(LOOPS) - taken_for_hung()):
         assert after[name]["restarts"] == 0, after[name]
         unit = f"cc-ci-session@{name}.service"
         assert int(machine.get_unit_property(unit, "MainPID")) == before[name]["server_pid"]
@@ -96,7 +105,7 @@ with subtest("who was attached still is, and others can"):
     attach()
     type_and_read("again")
     machine.succeed("tmux -L operator kill-server")
-    assert processes(loops()) == processes(before)
+    check_same(before, loops())
 
 with subtest("status says which loop runs an older definition"):
     assert {name: loop["older_definition"] for name, loop in after.items()} == {
@@ -116,5 +125,8 @@ with subtest("a restart takes the new one, in the same tmux server"):
     command = machine.succeed(f"tr '\\0' ' ' </proc/{last['builder']['pid']}/cmdline")
     assert "the-new-definition" in command, command
     assert not last["builder"]["older_definition"], last
-    assert last["builder"]["server_pid"] == before["builder"]["server_pid"], last
-    assert processes(last, but=["builder"]) == processes(before, but=["builder"]), (before, last)
+    if "builder" not in taken_for_hung():
+        assert last["builder"]["server_pid"] == before["builder"]["server_pid"], last
+    check_same(before, last, but=["builder"])
+
+assert {"adversary", "orchestrator"} - taken_for_hung(), "no loop could be compared"

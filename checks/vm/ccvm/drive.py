@@ -95,7 +95,7 @@ def run_all(chosen: list[scenario.Scenario], machines: list[Machine], log: Log) 
                     machine.crash_ways = machine.cycle(current.crash)
                     machine.start(allow_reboot=True)
                     # As if the guest had been installed with it.
-                    machine.succeed(f"/usr/lib/cc-ci-test/scenario {current.name} now", timeout=300)
+                    machine.succeed(f"/usr/lib/cc-ci-test/scenario {current.name} now", timeout=900)
             results[current.name] = run_script(current, machines, log)
         except (MachineError, RequestedAssertionFailed) as error:
             tell_failure(error, current.script, machines, log)

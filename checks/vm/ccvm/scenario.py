@@ -80,8 +80,8 @@ def parse(name: str, folder: Path, text: str) -> Scenario:
         folder=folder,
         title=str(table["title"]),
         budget_minutes=budget,
-        # The computer may have other things to do.
-        timeout_minutes=float(table.get("timeout_minutes", max(15, 4 * budget))),
+        # Against what hangs: the computer may have other things to do.
+        timeout_minutes=float(table.get("timeout_minutes", max(30, 4 * budget))),
         memory=int(table.get("memory", 1024)),
         crash=crash,
         guest=table.get("guest"),

@@ -17,7 +17,7 @@ def named(name: str, more: str = "") -> Scenario:
 class ScenarioFiles(unittest.TestCase):
     def test_what_is_left_out_has_a_default(self) -> None:
         one = named("one")
-        self.assertEqual((one.timeout_minutes, one.memory, one.crash, one.nodes), (15, 1024, ("quit",), ("machine",)))
+        self.assertEqual((one.timeout_minutes, one.memory, one.crash, one.nodes), (30, 1024, ("quit",), ("machine",)))
         self.assertEqual((one.guest, one.must_fail, one.binaries), (None, (), "release"))
         self.assertEqual(one.script, Path("/checks/one/test.py"))
 
