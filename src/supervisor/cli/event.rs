@@ -8,6 +8,7 @@ use crate::supervisor::session;
 use anyhow::{Context as _, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde_json::Value;
 use std::env;
 use std::fs::OpenOptions;
@@ -28,6 +29,10 @@ const FIELD: usize = 16 * 1024;
 
 /// What is left for the next supervisor grows no further: days without one are no reason to fill a tmpfs.
 const MISSED_MOST: u64 = 1 << 20;
+
+/// Emptying the file takes microseconds.
+const LOCK_TRIES: u32 = 10;
+const LOCK_RETRY: Duration = Duration::from_millis(5);
 
 /// Options of `event`.
 #[derive(Debug, clap::Args)]
@@ -83,8 +88,14 @@ fn leave(socket: &Path, call: &Call) -> anyhow::Result<()> {
     };
     let path = session::missed_events(runtime_dir, name);
     let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
-    // Held for a read by the one that empties it.
-    flock(&file, FlockOperation::LockExclusive).with_context(|| format!("locking `{}`", path.display()))?;
+    // Held for a moment by the one that empties it; for ever by one that was stopped in it, which no hook waits for.
+    for _ in 0..LOCK_TRIES {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(LOCK_RETRY),
+            Err(e) => return Err(e).with_context(|| format!("locking `{}`", path.display())),
+        }
+    }
     if file.metadata()?.len() > MISSED_MOST {
         bail!("`{}` is full", path.display());
     }

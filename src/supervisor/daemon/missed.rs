@@ -7,6 +7,7 @@ use crate::supervisor::names::LoopName;
 use crate::supervisor::session::missed_events;
 use crate::support::clock::Now;
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
@@ -43,7 +44,12 @@ fn empty(path: &Path) -> io::Result<Vec<u8>> {
         Err(e) => return Err(e),
     }
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
-    flock(&file, FlockOperation::LockExclusive)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        // A hook is writing, or was stopped in the midst of it: the watch tells when it closes the file.
+        Err(Errno::WOULDBLOCK) => return Ok(Vec::new()),
+        Err(e) => return Err(e.into()),
+    }
     let mut text = Vec::new();
     file.read_to_end(&mut text)?;
     file.set_len(0)?;
