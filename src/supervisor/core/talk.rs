@@ -82,6 +82,7 @@ impl Draft<'_> {
             *at = now.boot;
         }
         let busy = matches!(l.life.turn, Turn::Busy { .. } | Turn::Tool { .. });
+        let took = l.life.took.take().filter(|(by, _)| Some(*by) == request);
         let waits = match &mut l.life.typed {
             Some(typed) if result.is_ok() => {
                 typed.at = now.boot;
@@ -97,6 +98,11 @@ impl Draft<'_> {
             self.journal(Some(name), "nudge-failed", &why, json!({ "error": why }), None);
         }
         let Some(request) = request else { return };
+        if let Some((_, how)) = took.filter(|_| result.is_ok()) {
+            // It was faster than the client that typed.
+            self.done(request, vec![took_it(name, how)]);
+            return;
+        }
         match result {
             Ok(()) if waits => {
                 let deadline = now.boot.saturating_add(millis(ACK_ANSWER));
@@ -126,7 +132,7 @@ impl Draft<'_> {
         self.taken(name, "its turn began");
     }
 
-    fn taken(&mut self, name: &LoopName, how: &str) {
+    fn taken(&mut self, name: &LoopName, how: &'static str) {
         let Some(l) = self.get_mut(name) else { return };
         l.record.go_on = None;
         l.life.undelivered = Said::No;
@@ -135,7 +141,15 @@ impl Draft<'_> {
             agent.phase = l.life.phase_said.or(agent.phase);
             agent.gate = l.life.gate_said.or(agent.gate);
         }
-        self.answer_typed(&typed, |name| Response::Done { lines: vec![format!("{name} took it: {how}")] }, name);
+        let waits = |w: &Waiter| Some(w.request) == typed.request;
+        if !self.w.waiters.iter().any(waits) {
+            // Answered when the client that typed it has ended.
+            if let Some(l) = self.get_mut(name) {
+                l.life.took = typed.request.map(|request| (request, how));
+            }
+            return;
+        }
+        self.answer_typed(&typed, |name| Response::Done { lines: vec![took_it(name, how)] }, name);
     }
 
     fn answer_typed(&mut self, typed: &Typed, answer: impl FnOnce(&LoopName) -> Response, name: &LoopName) {
@@ -266,4 +280,8 @@ impl Draft<'_> {
         let message = format!("nudging `{name}`: it was typed {} times and never taken; {mend}", typed.tries);
         self.answer_typed(&typed, |_| Response::Refused { kind: Refusal::Failed, message }, name);
     }
+}
+
+fn took_it(name: &LoopName, how: &str) -> String {
+    format!("{name} took it: {how}")
 }

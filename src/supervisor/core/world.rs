@@ -296,6 +296,8 @@ pub struct Life {
     pub ready_at: Option<u64>,
     /// A text that was typed and not acknowledged yet.
     pub typed: Option<Typed>,
+    /// Whose text it took before the client that typed it had ended, and how.
+    pub took: Option<(RequestId, &'static str)>,
     /// A text that is typed when it can take one.
     pub kept: Option<String>,
     /// The phase that it was told of; it knows of it once it has taken a text since.
@@ -406,6 +408,7 @@ impl Life {
             startup: Startup::Coming,
             ready_at: None,
             typed: None,
+            took: None,
             kept: None,
             phase_said: None,
             gate_said: None,

@@ -1,6 +1,7 @@
 //! What is typed into an agent, and whether it arrived.
 
 use super::*;
+use crate::supervisor::core::event::Event;
 use crate::supervisor::core::testing::acknowledging;
 
 const TEXT: &str = "come to an end";
@@ -37,6 +38,23 @@ fn a_text_that_was_taken_within_the_turn_is_not_typed_again() {
     assert!(m.decided("nudge-taken"));
     m.run(MINUTE);
     assert_eq!(m.typed("builder"), [TEXT]);
+}
+
+#[test]
+fn a_text_that_is_taken_before_the_client_that_typed_it_has_ended_is_said_to_be_taken() {
+    let mut m = working();
+    m.signal("builder", Signal::TurnEnded);
+    m.outside.latency = 1000;
+    let request = m.ask(Request::Nudge { name: name("builder"), text: TEXT.into() });
+    m.feed(taken(&m));
+    assert!(m.replies.is_empty(), "answered before it was typed");
+    m.run(2 * SECOND);
+    assert_eq!(done(m.replies.remove(&request)), ["builder took it: its turn began"]);
+}
+
+fn taken(m: &Machine) -> Event {
+    let epoch = m.seen("builder").live_epoch();
+    Event::Signals { name: name("builder"), epoch, signals: vec![Signal::PromptAccepted] }
 }
 
 #[test]
