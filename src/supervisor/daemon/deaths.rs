@@ -20,6 +20,8 @@ use std::process::Command;
 const DEATH_RETRY_MS: [u64; 6] = [1, 2, 5, 20, 50, 100];
 /// How long tmux is asked for the cause of a death before it is called unknown.
 const DEATH_PATIENCE_MS: u64 = 1_000;
+/// It is asked so many times however long its answers take.
+const ASKED_AT_LEAST: u32 = 3;
 /// systemd answers within milliseconds, but for the seconds of a daemon-reload.
 const UNIT_DEADLINE_MS: u64 = 10_000;
 
@@ -100,7 +102,8 @@ impl Daemon {
             _ if pane.epoch != Some(epoch) => DeathCause::Unknown,
             (_, Some(signal)) => self.killed_by_whom(&name, epoch, DeathCause::Killed { signal }),
             (Some(status), None) => DeathCause::Exited { status },
-            (None, None) if Now::read().boot < since + DEATH_PATIENCE_MS => {
+            // A first answer may come late.
+            (None, None) if tries < ASKED_AT_LEAST || Now::read().boot < since + DEATH_PATIENCE_MS => {
                 // The helper that tmux runs for utmp when a pane ends (libutempter) has SIGCHLD ignored meanwhile: tmux
                 // 3.3a misses the death and leaves the zombie. Told again it looks; it has answered, so the helper is
                 // over.

@@ -145,6 +145,12 @@ impl Daemon {
             (Some(status), None) => Some(DeathCause::Exited { status }),
             (None, None) => None,
         };
+        if running.is_none() && death.is_none() && pane.epoch.is_some() && tries < COMING_TRIES {
+            // tmux missed its end, see `death_told`.
+            self.signal_server(&name, server, Signal::CHILD);
+            self.retry(COMING_RETRY_MS, Retry::Probe { name, tries: tries + 1 });
+            return;
+        }
         let piped = pane.pipe == tmux::Pipe::Open;
         self.host_is_up(&name, HostFacts { server, agent: running, epoch: pane.epoch, death, piped });
     }
