@@ -427,6 +427,11 @@ impl Draft<'_> {
             return;
         }
         let turn = self.by_role(role);
+        // Who is still being looked for would not hear it.
+        let adopting = |name: &LoopName| self.w.loops.get(name).is_some_and(|l| l.stage.kind() == StageKind::Adopting);
+        if turn.iter().any(adopting) {
+            return;
+        }
         let whose = turn.iter().map(LoopName::as_str).collect::<Vec<_>>().join(", ");
         let view = super::view::gate_view(&self.w).text();
         let what = format!("{view} for {}; it is {whose}'s turn", short_duration(wait));

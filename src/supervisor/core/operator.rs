@@ -96,7 +96,9 @@ impl Draft<'_> {
             .iter()
             .filter_map(|name| self.w.loops.get(name).map(|l| (name, l)))
             .map(|(name, l)| match l.stage {
-                Stage::Up { .. } | Stage::Starting { .. } => (name.clone(), l.record.epoch.saturating_sub(1)),
+                Stage::Up { .. } | Stage::Starting { .. } | Stage::Adopting => {
+                    (name.clone(), l.record.epoch.saturating_sub(1))
+                }
                 _ => (name.clone(), l.record.epoch),
             })
             .collect();
@@ -362,7 +364,9 @@ fn held(world: &super::world::World, name: &LoopName, now: crate::support::clock
     let first = holds(world, name, now).into_iter().next()?;
     let moment = matches!(first.kind, HoldKind::SessionHostComing | HoldKind::Stagger)
         || (first.kind == HoldKind::Needs && first.what.ends_with("being probed"))
-        || (first.kind == HoldKind::Memory && first.what.ends_with("being read"));
+        // What was read a while ago is read again before a start.
+        || (first.kind == HoldKind::Memory
+            && (first.what.ends_with("being read") || world.memory.free >= world.config.min_free_memory));
     (!moment).then_some(first.what)
 }
 

@@ -31,11 +31,21 @@ pub fn parent(pid: i32) -> io::Result<Option<i32>> {
 /// As [`parent`].
 pub fn ancestors(pid: i32) -> io::Result<Vec<i32>> {
     let mut found = Vec::new();
-    let mut at = pid;
-    // A pid that is used again while this walks could close a circle.
-    while let Some(up) = parent(at)?.filter(|up| *up > 1 && *up != pid && !found.contains(up)) {
-        found.push(up);
-        at = up;
+    for _ in 0..WALKS {
+        found.clear();
+        let mut at = pid;
+        loop {
+            match parent(at)? {
+                // A pid that is used again while this walks could close a circle.
+                Some(up) if up > 1 && up != pid && !found.contains(&up) => {
+                    found.push(up);
+                    at = up;
+                }
+                // It ended since its child named it, which has another parent now.
+                None if at != pid => break,
+                Some(_) | None => return Ok(found),
+            }
+        }
     }
     Ok(found)
 }
