@@ -73,7 +73,10 @@ fn a_dirty_and_an_unpushed_clone_are_named_at_the_timeout_and_go_on() {
     let (builder, adversary) = (lab.running("builder"), lab.running("adversary"));
     std::fs::write(lab.path("ws/builder/half-done.txt"), "x").unwrap();
     git(&lab.path("ws/adversary"), &["commit", "-q", "--allow-empty", "-m", "second"]);
-    let why = drain(&lab, 5_000).unwrap_err();
+    let why = lab.wait_for("both to be looked at", || {
+        let why = drain(&lab, 5_000).unwrap_err();
+        if why.contains("not looked at yet") { Err(why) } else { Ok(why) }
+    });
     assert!(why.contains("builder: its clone is not clean") && why.contains("half-done.txt"), "{why}");
     assert!(why.contains("adversary: its last commit is not pushed"), "{why}");
     assert_eq!((lab.running("builder"), lab.running("adversary")), (builder, adversary));
@@ -116,8 +119,11 @@ fn a_turn_that_has_not_ended_is_waited_for() {
     let lab = clones("");
     let builder = lab.running("builder");
     lab.event("builder", json!({ "signal": "prompt-accepted" }));
-    let why = drain(&lab, 2_000).unwrap_err();
-    assert!(why.contains("builder: its turn has not ended") && !why.contains("adversary"), "{why}");
+    let why = lab.wait_for("the builder alone to be named", || {
+        let why = drain(&lab, 2_000).unwrap_err();
+        if why.contains("adversary") { Err(why) } else { Ok(why) }
+    });
+    assert!(why.contains("builder: its turn has not ended"), "{why}");
     lab.held("adversary", "drained");
     assert_eq!(lab.running("builder"), builder);
     std::thread::scope(|scope| {
@@ -142,7 +148,10 @@ fn the_command_exits_with_3_at_the_timeout_and_with_0_when_all_are_safe() {
     let lab = clones("");
     let half = lab.path("ws/builder/half-done.txt");
     std::fs::write(&half, "x").unwrap();
-    let (code, said) = lab.cli(&["drain", "--timeout", "3s"]);
+    let (code, said) = lab.wait_for("the clone to be looked at", || {
+        let (code, said) = lab.cli(&["drain", "--timeout", "3s"]);
+        if said.contains("not looked at yet") { Err(said) } else { Ok((code, said)) }
+    });
     assert_eq!(code, 3, "{said}");
     assert!(said.contains("half-done.txt"), "{said}");
     std::fs::remove_file(&half).unwrap();

@@ -6,9 +6,10 @@ mod support;
 
 use cc_ci::supervisor::control::protocol::{Request, Which};
 use cc_ci::supervisor::core::holds::HoldKind;
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 use rustix::process::Signal;
 use serde_json::json;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use support::script::a_loop;
 use support::{Lab, loop_name, only};
 
@@ -62,13 +63,12 @@ fn a_failing_command_holds_a_loop_until_it_succeeds() {
 
 #[test]
 fn a_closed_port_holds_a_loop_until_somebody_listens() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut listener = None;
-    a_need_holds_and_releases(
-        &format!("tcp = \"{port}\""),
-        |_| listener = Some(TcpListener::bind(port).unwrap()),
-        |_| {},
-    );
+    // Bound and not listening: nobody else gets the port, and whoever connects is refused.
+    let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+    net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let listener = TcpListener::from(socket);
+    let port = listener.local_addr().unwrap();
+    a_need_holds_and_releases(&format!("tcp = \"{port}\""), |_| net::listen(&listener, 8).unwrap(), |_| {});
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn too_little_memory_holds_the_start_and_says_both_numbers() {
     lab.start();
     assert_eq!(lab.running("builder"), agent);
     agent.signal(Signal::KILL);
-    let held = lab.held("builder", "memory");
+    let held = lab.held("builder", "min_free_memory is");
     assert_eq!(held.holds[0].kind, HoldKind::Memory, "{held:?}");
     assert!(held.holds[0].what.ends_with("min_free_memory is 879T"), "{held:?}");
     assert_eq!(lab.starts("builder").len(), 1);
@@ -138,7 +138,9 @@ fn a_usage_limit_holds_every_loop_of_the_account_over_restarts_and_they_come_bac
             assert!(view.waits_for.as_ref().is_some_and(|w| w.contains("usage limit")), "{round}: {view:?}");
         }
         lab.kill_and_restart();
-        lab.running("builder");
+        for name in names {
+            lab.running(name);
+        }
     }
     // One that dies meanwhile is not started; nothing is typed into the others.
     agents[1].signal(Signal::KILL);
@@ -171,7 +173,7 @@ fn a_usage_limit_holds_every_loop_of_the_account_over_restarts_and_they_come_bac
 fn a_usage_limit_ends_at_its_reset_by_itself() {
     let lab = Lab::start_with(&a_loop("builder", "agent.sh", ""));
     let agent = lab.running("builder");
-    lab.event("builder", json!({ "signal": "usage-limit", "resets_at": now_ms() + 2_000, "evidence": "limit" }));
+    lab.event("builder", json!({ "signal": "usage-limit", "resets_at": now_ms() + 5_000, "evidence": "limit" }));
     agent.signal(Signal::KILL);
     lab.held("builder", "limit");
     // The reset has a jitter of up to 30 s.

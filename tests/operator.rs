@@ -65,6 +65,7 @@ fn phases_move_when_told_and_the_loops_are_held_after_the_last_one() {
     );
     let mut lab = Lab::start_with(&config);
     let builder = lab.running("builder");
+    lab.running("health");
     assert_eq!((lab.index(), lab.view("builder").phase), ("0\n".to_owned(), Some(0)));
     lab.done(Request::PhaseAdvance);
     assert_eq!(lab.index(), "1\n");
@@ -168,6 +169,7 @@ fn a_changed_definition_is_shown_and_taken_at_the_next_start_only() {
     assert!(!lab.view("builder").older_definition);
     let argv = std::fs::read(format!("/proc/{}/cmdline", after.id.pid)).unwrap();
     assert!(argv.ends_with(b"\0new\0"), "{}", String::from_utf8_lossy(&argv));
+    lab.running("adversary");
     assert!(lab.view("adversary").older_definition);
 }
 

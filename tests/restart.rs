@@ -90,7 +90,7 @@ fn an_agent_that_does_not_end_when_told_is_killed_and_restarted() {
 
 #[test]
 fn a_crash_loop_is_held_told_once_and_tried_again_by_itself() {
-    let lab = Lab::new(&one("fragile.sh", "crash_loop = { deaths = 3, within = \"6s\" }\nstable_after = \"3s\"\n"));
+    let lab = Lab::new(&one("fragile.sh", "crash_loop = { deaths = 3, within = \"6s\" }\nstable_after = \"8s\"\n"));
     std::fs::write(lab.path("broken"), "").unwrap();
     let mut lab = lab;
     lab.start();
@@ -103,6 +103,8 @@ fn a_crash_loop_is_held_told_once_and_tried_again_by_itself() {
         if starts.len() >= 5 { Ok(starts) } else { Err(starts) }
     });
     assert_eq!(lab.notified("crash-loop").len(), 1);
+    // It has looked at the file by now.
+    lab.held("builder", "crash loop");
     std::fs::remove_file(lab.path("broken")).unwrap();
     let agent = lab.running_after("builder", retried.last().unwrap().0);
     lab.wait_for("the hold to be over", || {
@@ -134,8 +136,8 @@ fn a_crash_loop_survives_the_supervisor_and_a_start_by_the_operator_ends_it() {
 fn a_silent_agent_is_nudged_and_then_restarted_and_one_that_answers_is_not() {
     let talks = "command = [\"/bin/sh\", \"-c\", \". @dir@/agent.sh & while :; do echo .; sleep 0.3; done\"]";
     let config = format!(
-        "{}[loops.talker]\nagent = \"command\"\nworkdir = \".\"\n{talks}\nstall_after = \"2s\"\n",
-        one("agent.sh", "stall_after = \"2s\"\n")
+        "{}[loops.talker]\nagent = \"command\"\nworkdir = \".\"\n{talks}\nstall_after = \"5s\"\n",
+        one("agent.sh", "stall_after = \"5s\"\n")
     );
     let lab = Lab::start_with(&config);
     let first = lab.running("builder");
