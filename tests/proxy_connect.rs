@@ -33,6 +33,17 @@ fn answering(answers: &'static [&'static [u8]]) -> u16 {
     })
 }
 
+/// As often as it takes: on a busy machine what answers may have its turn only after the time limit.
+fn until(right: impl Fn(&Output) -> bool, ask: impl Fn() -> Output) -> Output {
+    let begun = Instant::now();
+    loop {
+        let out = ask();
+        if right(&out) || begun.elapsed() > DEADLINE {
+            return out;
+        }
+    }
+}
+
 #[track_caller]
 fn says(out: &Output, code: i32, text: &str) {
     assert_eq!(said(out), format!("proxy-shim: {text}\n"));
@@ -61,7 +72,7 @@ fn each_link_that_fails_is_named_with_what_to_do() {
     );
     let port = answering(&[b"\x05\x00", b""]);
     says(
-        &connect(port, &["--timeout", "200ms", "h.example", "22"]),
+        &until(|out| said(out).contains("say whether"), || connect(port, &["--timeout", "200ms", "h.example", "22"])),
         3,
         &format!(
             "waiting for the proxy `127.0.0.1:{port}`: it accepted the connection, but did not say whether it could \
@@ -88,9 +99,10 @@ fn each_link_that_fails_is_named_with_what_to_do() {
 
 #[test]
 fn our_own_proxy_says_why_in_its_own_words() {
-    let lab = Lab::with("upstream = \"direct\"\nallow = [\"*.example\", \"127.0.0.1\"]\ndial_timeout = \"200ms\"\n");
+    let lab = Lab::with("upstream = \"direct\"\nallow = [\"*.example\", \"127.0.0.1\"]\n");
     let out = |host: &str, port: &str| said(&connect(lab.port, &[host, port]));
-    assert!(out("no.such.example", "22").contains(": the name `no.such.example` is unknown\n"));
+    let name = no_name();
+    assert!(out(&name, "22").contains(&format!(": the name `{name}` is unknown\n")));
     assert!(out("127.0.0.1", "1").contains(": `127.0.0.1:1` refused the connection\n"));
     assert!(out("other.test", "1").contains(": `other.test:1` is not in the proxy's `allow` list\n"));
 }
@@ -99,10 +111,10 @@ fn our_own_proxy_says_why_in_its_own_words() {
 fn a_mute_proxy_is_given_up_at_the_timeout() {
     let port = answering(&[b""]);
     let began = Instant::now();
-    let out = connect(port, &["--timeout", "300ms", "h.example", "22"]);
+    let out = connect(port, &["--timeout", "3s", "h.example", "22"]);
     assert_eq!(out.status.code(), Some(3));
-    assert!(said(&out).contains("did not answer the SOCKS greeting within 300ms"), "{}", said(&out));
-    assert!(began.elapsed() >= Duration::from_millis(300));
+    assert!(said(&out).contains("did not answer the SOCKS greeting within 3s"), "{}", said(&out));
+    assert!(began.elapsed() >= Duration::from_millis(3000));
 }
 
 #[test]
@@ -117,7 +129,7 @@ fn an_http_server_that_waits_for_the_end_of_its_line_is_called_one_and_not_mute(
         let _ = stream.write_all(b"HTTP/1.0 501 Not Implemented\r\n\r\n");
     });
     says(
-        &connect(port, &["--timeout", "300ms", "h.example", "22"]),
+        &until(|out| out.status.code() != Some(3), || connect(port, &["--timeout", "300ms", "h.example", "22"])),
         1,
         &format!(
             "talking to the proxy `127.0.0.1:{port}`: what answers there is an HTTP server, no SOCKS5 proxy; name the \

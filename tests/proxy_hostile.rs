@@ -5,7 +5,7 @@
 mod proxy_kit;
 
 use proxy_kit::*;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
@@ -54,7 +54,8 @@ fn random_handshakes_are_refused_one_after_the_other() {
 
 #[test]
 fn hundreds_of_slow_and_half_open_clients_harm_no_other_and_are_ended_in_time() {
-    let lab = Lab::with("upstream = \"direct\"\nhandshake_timeout = \"2s\"\n");
+    // Time enough for the good client among them, also on a busy machine.
+    let lab = Lab::with("upstream = \"direct\"\nhandshake_timeout = \"10s\"\n");
     let before = lab.descriptors();
     let mut slow: Vec<TcpStream> = (0..400).map(|_| lab.raw()).collect();
     for (n, stream) in slow.iter_mut().enumerate() {
@@ -64,8 +65,9 @@ fn hundreds_of_slow_and_half_open_clients_harm_no_other_and_are_ended_in_time() 
     others_live(&lab);
     for stream in &mut slow {
         let mut rest = Vec::new();
+        let read = stream.read_to_end(&mut rest);
         // An end or a reset: both are an end.
-        let _ = stream.read_to_end(&mut rest);
+        assert!(!read.is_err_and(|e| e.kind() == ErrorKind::WouldBlock), "it is not ended");
         assert!(rest.len() <= 2);
     }
     assert_all_is_given_back(&lab, before);
@@ -73,7 +75,9 @@ fn hundreds_of_slow_and_half_open_clients_harm_no_other_and_are_ended_in_time() 
 
 #[test]
 fn two_thousand_connections_at_once_are_served_and_given_back() {
-    let lab = Lab::with("upstream = \"direct\"\nmax_connections = 1500\n");
+    // The limits of a single one are not meant for two thousand at once on two busy cores.
+    let limits = "handshake_timeout = \"1m\"\ndial_timeout = \"1m\"\n";
+    let lab = Lab::with(&format!("upstream = \"direct\"\nmax_connections = 1500\n{limits}"));
     let (before, memory) = (lab.descriptors(), lab.memory());
     let port = destination_for_many();
     let mut all: Vec<TcpStream> = (0..2_000).map(|_| lab.raw()).collect();

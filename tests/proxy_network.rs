@@ -129,10 +129,15 @@ fn a_host_that_refuses_is_believed_though_no_probe_passes() {
 
 #[test]
 fn a_network_that_stays_away_is_said_when_the_time_is_over() {
-    let (lab, upstream) = lab_that_holds("2s", "");
+    let (lab, upstream) = lab_that_holds("5s", "probe_every = \"50ms\"\n");
     upstream.cut.store(3, SeqCst);
+    // A look of the client's own could take as long as it is held.
+    lab.wait_for("the probe to fail", || match lab.status().probes["ssh"].passed {
+        Some(false) => Ok(()),
+        other => Err(other),
+    });
     let out = lab.connect(&[], 9, b"");
-    let words = "the network is unreachable from the proxy (code 3); no probe passes either, waited 2s\n";
+    let words = "the network is unreachable from the proxy (code 3); no probe passes either, waited 5s\n";
     assert!(said(&out).ends_with(words), "{}", said(&out));
     assert!(upstream.asked.load(SeqCst) > 1);
 }

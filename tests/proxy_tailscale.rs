@@ -10,6 +10,7 @@ use cc_ci::support::process::ProcId;
 use proxy_kit::*;
 use std::fs;
 use std::net::TcpStream;
+use std::time::Instant;
 
 const KEY: &str = "tskey-good";
 
@@ -109,6 +110,7 @@ fn running_is_left_alone_and_stopped_is_told_to_come_up_without_the_key() {
 #[test]
 fn a_rejected_key_is_said_without_the_key_and_a_better_one_is_tried_by_itself() {
     let Some(mut lab) = lab("tskey-wrong", "") else { return };
+    let begun = Instant::now();
     lab.start();
     away(&lab, "tailscale could not join: backend error: invalid key: API key [key] not valid; put a valid auth key");
     let (code, text) = lab.cli(&["check"]);
@@ -117,7 +119,10 @@ fn a_rejected_key_is_said_without_the_key_and_a_better_one_is_tried_by_itself() 
     assert!(!lab.log().contains("tskey-wrong"), "{}", lab.log());
     fs::write(lab.path("key"), KEY).unwrap();
     up(&lab);
-    assert_eq!(noted(&lab, "ups").len(), 2, "and not more often than every five seconds");
+    let (ups, seconds) = (noted(&lab, "ups").len(), begun.elapsed().as_secs());
+    assert!(ups >= 2);
+    // Two, unless the better key came late.
+    assert!(ups as u64 <= 2.max(1 + seconds / 5), "{ups} in {seconds} s, more often than every five seconds");
 }
 
 #[test]
@@ -133,11 +138,14 @@ fn a_key_that_is_not_there_is_said_with_its_path() {
 fn a_mute_control_server_keeps_nothing_else_from_going_on() {
     let Some(mut lab) = lab(KEY, "") else { return };
     fs::write(lab.path("ts/hang-up"), "").unwrap();
+    let begun = Instant::now();
     lab.start();
     lab.wait_for("the attempt", || if noted(&lab, "ups").is_empty() { Err(()) } else { Ok(()) });
-    assert!(matches!(lab.status().link, Link::Starting { .. }), "{:?}", lab.status().link);
-    fs::remove_file(lab.path("ts/hang-up")).unwrap();
+    let link = lab.status().link;
+    // Looked at late, the attempt may have been given up.
+    assert!(matches!(link, Link::Starting { .. }) || begun.elapsed().as_secs() >= 5, "{link:?}");
     away(&lab, "no answer within 5s");
+    fs::remove_file(lab.path("ts/hang-up")).unwrap();
     up(&lab);
 }
 
@@ -187,11 +195,13 @@ fn probes_that_fail_restart_the_daemon_and_only_when_all_of_them_do() {
     let Some(mut one) = lab(KEY, &probes(mute, good)) else { return };
     state(&one, "Running");
     one.start();
-    one.wait_for("a failed probe", || match one.status().probes["mute"].passed {
-        Some(false) => Ok(()),
-        other => Err(other),
+    // Before its SOCKS server listens no probe passes, and that may go on for long enough for a restart.
+    let starts = one.wait_for("one probe to fail and one to pass", || match one.status() {
+        view if view.probes["mute"].passed == Some(false) && view.probes["good"].passed == Some(true) => {
+            Ok(view.starts)
+        }
+        view => Err(view),
     });
-    assert_eq!(one.status().starts, 1);
     let Some(mut all) = lab(KEY, &probes(mute, 1)) else { return };
     state(&all, "Running");
     all.start();
@@ -199,8 +209,14 @@ fn probes_that_fail_restart_the_daemon_and_only_when_all_of_them_do() {
         2.. => Ok(()),
         n => Err(n),
     });
-    assert!(all.log().contains("no probe passed in 2 rounds; restarting tailscaled"), "{}", all.log());
-    assert_eq!(one.status().starts, 1, "one probe that passes is enough");
+    // The log is written by a thread.
+    all.wait_for("the log to say why", || {
+        match all.log().contains("no probe passed in 2 rounds; restarting tailscaled") {
+            true => Ok(()),
+            false => Err("it does not"),
+        }
+    });
+    assert_eq!(one.status().starts, starts, "one probe that passes is enough");
 }
 
 #[test]

@@ -11,6 +11,8 @@ pub struct Network {
     passed: Option<Instant>,
     /// When a round ended last of which none passed.
     failed: Option<Instant>,
+    /// When one passed for the first time after such a round.
+    back: Option<Instant>,
 }
 
 /// What a refusal by the way out means.
@@ -20,7 +22,7 @@ pub enum Meaning {
     Destination,
     /// No probe passes: the network is away.
     Away,
-    /// It was away when that was asked, and is back: to be asked again.
+    /// It was away when that was asked or after, and is back: to be asked again.
     Back,
     /// Not known before the next probe.
     Unknown,
@@ -29,6 +31,9 @@ pub enum Meaning {
 impl Network {
     /// A probe passed.
     pub fn passed(&mut self, at: Instant) {
+        if self.failed > self.passed {
+            self.back = Some(at);
+        }
         self.passed = Some(at);
     }
 
@@ -42,7 +47,8 @@ impl Network {
         if self.failed > self.passed {
             return Meaning::Away;
         }
-        if self.failed >= Some(began) {
+        // The round that failed last may have ended before it began: until it was back, the network was away all the same.
+        if self.failed >= Some(began) || self.back >= Some(began) {
             return Meaning::Back;
         }
         // One that passed before says nothing: the network may have been cut since.
@@ -65,23 +71,32 @@ mod tests {
     fn a_refusal_is_the_destinations_only_if_a_probe_passed_after_it_and_the_network_was_there_all_the_time() {
         let zero = Instant::now();
         let at = |seconds: u64| zero + Duration::from_secs(seconds);
-        // Passed, failed; asked, answered.
-        for (passed, failed, began, ended, meaning) in [
-            (None, None, 10, 10, Meaning::Unknown),
-            (None, Some(5), 10, 10, Meaning::Away),
-            (Some(5), None, 10, 10, Meaning::Unknown),
-            (Some(11), None, 10, 12, Meaning::Unknown),
-            (Some(12), None, 10, 11, Meaning::Destination),
-            (Some(12), Some(9), 10, 11, Meaning::Destination),
-            (Some(9), Some(8), 10, 10, Meaning::Unknown),
-            (Some(9), Some(12), 10, 10, Meaning::Away),
-            (Some(12), Some(11), 10, 10, Meaning::Back),
-            (Some(12), Some(10), 10, 12, Meaning::Back),
-        ] {
+        type Found = (bool, u64);
+        let (passed, failed) = (true, false);
+        // What the probes found, and when; asked, answered.
+        let cases: [(&[Found], u64, u64, Meaning); 14] = [
+            (&[], 10, 10, Meaning::Unknown),
+            (&[(failed, 5)], 10, 10, Meaning::Away),
+            (&[(passed, 5)], 10, 10, Meaning::Unknown),
+            (&[(passed, 11)], 10, 12, Meaning::Unknown),
+            (&[(passed, 12)], 10, 11, Meaning::Destination),
+            (&[(failed, 8), (passed, 9)], 10, 10, Meaning::Unknown),
+            (&[(failed, 8), (passed, 9), (passed, 12)], 10, 11, Meaning::Destination),
+            (&[(passed, 9), (failed, 12)], 10, 10, Meaning::Away),
+            (&[(failed, 11), (passed, 12)], 10, 10, Meaning::Back),
+            (&[(failed, 10), (passed, 12)], 10, 12, Meaning::Back),
+            // It began after the round that failed, and before the one that passed.
+            (&[(failed, 9), (passed, 12)], 10, 11, Meaning::Back),
+            (&[(failed, 9), (passed, 11)], 10, 13, Meaning::Back),
+            (&[(failed, 9), (passed, 11), (passed, 14)], 10, 13, Meaning::Back),
+            (&[(failed, 9), (passed, 10), (passed, 14)], 10, 13, Meaning::Back),
+        ];
+        for (found, began, ended, meaning) in cases {
             let mut network = Network::default();
-            passed.into_iter().for_each(|second| network.passed(at(second)));
-            failed.into_iter().for_each(|second| network.failed(at(second)));
-            assert_eq!(network.meaning(at(began), at(ended)), meaning, "{passed:?} {failed:?} {began} {ended}");
+            for (passed, second) in found {
+                if *passed { network.passed(at(*second)) } else { network.failed(at(*second)) }
+            }
+            assert_eq!(network.meaning(at(began), at(ended)), meaning, "{found:?} {began} {ended}");
         }
     }
 

@@ -4,6 +4,7 @@
 #![allow(dead_code, clippy::unwrap_used, reason = "a test kit, of which each test binary uses a part")]
 
 use cc_ci::proxy::state::StatusView;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::fmt::Debug;
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -26,9 +27,16 @@ pub struct Lab {
     others: Vec<Child>,
 }
 
-/// A port that was free a moment ago.
+/// A port at which nothing listens, and which nobody is given by chance: a socket that never listens keeps it until this
+/// process ends. Whoever says SO_REUSEADDR, as std and every server here does, can still listen there.
 pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap();
+    rustix::net::sockopt::set_socket_reuseaddr(&socket, true).unwrap();
+    rustix::net::bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let address = SocketAddr::try_from(rustix::net::getsockname(&socket).unwrap()).unwrap();
+    std::mem::forget(socket);
+    address.port()
 }
 
 impl Lab {
@@ -141,13 +149,23 @@ impl Lab {
     }
 
     pub fn status(&self) -> StatusView {
-        self.try_status().unwrap()
+        self.wait_for("its status", || self.try_status())
     }
 
     /// Another verb; its exit code and all that it said.
     pub fn cli(&self, args: &[&str]) -> (i32, String) {
         let out = self.command(args).arg("--config").arg(self.config()).output().unwrap();
         (out.status.code().unwrap_or(-1), said(&out))
+    }
+
+    /// `check` until it says the right thing: it gives each link three seconds, which a busy machine may not.
+    #[track_caller]
+    pub fn check(&self, more: &[&str], right: impl Fn(&(i32, String)) -> bool) {
+        let check = || match self.cli(&[&["check"], more].concat()) {
+            said if right(&said) => Ok(()),
+            said => Err(said),
+        };
+        self.wait_for("`check` to say the right thing", check);
     }
 
     /// `connect` to that port of loopback, with this on its stdin.
@@ -239,6 +257,12 @@ pub fn has(program: &str) -> bool {
         eprintln!("skipped: `{program}` is not installed");
     }
     found
+}
+
+/// A name of which no resolver asks anybody, since none can be that long: whatever the machine's name servers do, it is
+/// unknown at once.
+pub fn no_name() -> String {
+    format!("{}.example", "n".repeat(64))
 }
 
 /// A destination on loopback: each connection goes to `serve`, in a thread of its own.

@@ -90,11 +90,15 @@ fn a_lock_that_a_killed_supervisor_left_for_a_moment_is_waited_for() {
     let mut dead = Command::new("true").spawn().unwrap();
     dead.wait().unwrap();
     fs::write(held.layout().lock(), format!("{}\n", dead.id())).unwrap();
+    let begun = std::time::Instant::now();
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| Store::open(dir.path()));
         std::thread::sleep(std::time::Duration::from_millis(50));
         drop(held);
-        waits.join().unwrap().unwrap();
+        let held_for = begun.elapsed();
+        let opened = waits.join().unwrap();
+        // This thread may have been late; the other waits for two seconds only.
+        assert!(opened.is_ok() || held_for >= CHILD_OF_DEAD / 2, "{opened:?} after {held_for:?}");
     });
 }
 

@@ -272,6 +272,12 @@ fn a_writer_killed_at_any_moment_leaves_a_whole_file_beside_another_writer() {
     let file = dir.path().join("a");
     write(&file, &payload(0), 0o640).unwrap();
     let mut other = child(&[], &file, u32::MAX);
+    // A test process takes its time to start; by now it writes.
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !previous(&file).exists() {
+        assert!(std::time::Instant::now() < end, "the other writer writes nothing");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
     for round in 0..30_u64 {
         let mut killed = child(&[], &file, u32::MAX);
         // No event tells when it is in the middle of a write; it is most of the time, and the rounds differ.

