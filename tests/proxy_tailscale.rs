@@ -6,8 +6,9 @@
 mod proxy_kit;
 
 use cc_ci::proxy::state::{Link, StatusView};
-use cc_ci::support::process::ProcId;
+use cc_ci::support::process::{ProcId, send};
 use proxy_kit::*;
+use rustix::process::Signal;
 use std::fs;
 use std::net::TcpStream;
 use std::time::Instant;
@@ -217,6 +218,22 @@ fn probes_that_fail_restart_the_daemon_and_only_when_all_of_them_do() {
         }
     });
     assert_eq!(one.status().starts, starts, "one probe that passes is enough");
+}
+
+#[test]
+fn nobody_is_sent_into_a_daemon_that_is_being_ended() {
+    let probe = format!("probes.good = {{ target = \"127.0.0.1:{}\" }}\n", echo());
+    let Some(mut lab) = lab(KEY, &format!("probe_every = \"3s\"\nprobe_timeout = \"1s\"\n{probe}")) else { return };
+    state(&lab, "Running");
+    lab.start();
+    up(&lab);
+    let old = daemon(&lab);
+    // SIGTERM ends one that is stopped only when it goes on; SIGKILL comes five seconds later.
+    send(old, Signal::STOP).unwrap();
+    away(&lab, "nothing came through tailscaled, it was restarted");
+    assert!(old.is_alive().unwrap(), "it was ended first");
+    goes_through(&lab);
+    assert_eq!(noted(&lab, "starts").len(), 2, "what was wanted of the first was done to the second too");
 }
 
 #[test]

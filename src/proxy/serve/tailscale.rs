@@ -52,24 +52,28 @@ pub async fn keep(state: Arc<State>, restart: Arc<Notify>, stop: Arc<Notify>) {
             () = stop.notified() => return,
         }
         let began = Instant::now();
-        let why = match keeper.spawn() {
-            Err(why) => why,
+        match keeper.spawn() {
+            Err(why) => keeper.away(why),
             Ok(mut daemon) => {
                 state.count_start();
+                // What was wanted of the last one.
+                let _ = timeout(Duration::ZERO, restart.notified()).await;
                 let why = tokio::select! {
                     why = keeper.watch(&mut daemon) => Some(why),
                     () = stop.notified() => None,
                 };
+                let over = why.is_none();
+                // Clients wait from here on: nothing goes through one that is being ended.
+                why.into_iter().for_each(|why| keeper.away(why));
                 end(&mut daemon).await;
-                let Some(why) = why else { return };
-                why
+                if over {
+                    return;
+                }
             }
-        };
-        state.set_backend(None);
+        }
         if began.elapsed() >= STABLE {
             pauses.reset();
         }
-        state.set_link(Link::Away { why, remedy: "it is started again by itself".to_owned() });
     }
 }
 
@@ -81,6 +85,11 @@ struct Keeper<'a> {
 }
 
 impl Keeper<'_> {
+    fn away(&self, why: String) {
+        self.state.set_backend(None);
+        self.state.set_link(Link::Away { why, remedy: "it is started again by itself".to_owned() });
+    }
+
     fn spawn(&self) -> Result<Child, String> {
         let argv = tailscale::daemon_argv(self.config, self.socket);
         let mut command = guard::command(&argv);
