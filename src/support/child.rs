@@ -347,8 +347,8 @@ mod tests {
         let child = ProcId::of(task.pid()).unwrap().unwrap();
         let grandchild = String::from_utf8(task.stdout.kept.clone()).unwrap().trim().parse().unwrap();
         let pidfd = ProcId::of(grandchild).unwrap().map(|id| open_pidfd(id).unwrap().unwrap()).unwrap();
-        assert_eq!(task.kill_overdue(5).unwrap().unwrap().end, End::Overdue);
         let ended = open_pidfd(child).unwrap().unwrap();
+        assert_eq!(task.kill_overdue(5).unwrap().unwrap().end, End::Overdue);
         drop(task);
         // On a busy machine it may end only after the drop, and then it is the next spawn that reaps it.
         rustix::event::poll(&mut [PollFd::new(&ended, PollFlags::IN)], None).unwrap();
