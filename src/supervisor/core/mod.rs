@@ -17,6 +17,7 @@ pub mod holds;
 pub mod host;
 mod life;
 mod operator;
+mod phases;
 pub mod record;
 mod signals;
 pub mod stage;
