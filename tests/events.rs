@@ -11,6 +11,7 @@ use serde_json::json;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::process::Command;
+use std::time::Duration;
 use support::{Lab, loop_name, script};
 
 fn listener() -> Lab {
@@ -54,12 +55,38 @@ fn what_a_hook_left_after_the_supervisor_had_looked_is_heard_all_the_same() {
         let mut left = OpenOptions::new().create(true).append(true).open(left).unwrap();
         flock(&left, FlockOperation::LockExclusive).unwrap();
         left.write_all(format!("{line}\n").as_bytes()).unwrap();
+        flock(&left, FlockOperation::Unlock).unwrap();
         drop(left);
         lab.wait_for(turn, || {
             let found = lab.view("builder").turn;
             if found.as_deref() == Some(turn) { Ok(()) } else { Err(found) }
         });
     }
+}
+
+#[test]
+fn a_file_of_missed_events_that_somebody_keeps_locked_is_read_later_and_costs_nothing_meanwhile() {
+    let lab = listener();
+    let event = json!({ "epoch": lab.view("builder").epoch, "event": { "signal": "turn-ended" } });
+    let path = missed_events(&lab.path("run"), &loop_name("builder"));
+    let keeps = OpenOptions::new().create(true).append(true).open(&path).unwrap();
+    flock(&keeps, FlockOperation::LockExclusive).unwrap();
+    std::fs::write(&path, format!("{event}\n")).unwrap();
+    let ticks = || {
+        let stat = procfs::process::Process::new(lab.daemon_pid()).and_then(|daemon| daemon.stat()).unwrap();
+        stat.utime + stat.stime
+    };
+    let before = ticks();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_ne!(lab.view("builder").turn.as_deref(), Some("idle"), "it was not locked: this tests nothing");
+    // Half of what a second has.
+    assert!(ticks() - before < procfs::ticks_per_second() / 2, "{} ticks in a second", ticks() - before);
+    flock(&keeps, FlockOperation::Unlock).unwrap();
+    drop(keeps);
+    lab.wait_for("the event", || {
+        let turn = lab.view("builder").turn;
+        if turn.as_deref() == Some("idle") { Ok(()) } else { Err(turn) }
+    });
 }
 
 #[test]

@@ -101,7 +101,8 @@ fn leave(socket: &Path, call: &Call) -> anyhow::Result<()> {
     }
     let line = format!("{}\n", serde_json::json!({ "epoch": call.epoch, "event": event }));
     file.write_all(line.as_bytes())?;
-    Ok(())
+    // Before it is closed: whoever is told of that must find it free.
+    flock(&file, FlockOperation::Unlock).with_context(|| format!("unlocking `{}`", path.display()))
 }
 
 /// JSON as it is, anything else as a string. Of an event with the output of a whole build in it the small fields are

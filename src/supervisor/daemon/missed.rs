@@ -8,7 +8,7 @@ use crate::supervisor::session::missed_events;
 use crate::support::clock::Now;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
@@ -34,16 +34,14 @@ pub(super) fn take(config: &Config, name: &LoopName, adapter: &dyn Adapter) -> V
         .collect()
 }
 
-/// Emptied and not removed: a hook that has it open writes to it still. One that is empty is not opened for writing,
-/// since the watch on its folder tells of each writer.
+/// Emptied and not removed: a hook that has it open writes to it still. It is opened for writing only when there is
+/// something to empty, and locked: the watch on its folder tells of each writer, this one too.
 fn empty(path: &Path) -> io::Result<Vec<u8>> {
-    match std::fs::metadata(path) {
-        Ok(meta) if meta.len() > 0 => {}
-        Ok(_) => return Ok(Vec::new()),
+    let mut file = match File::open(path) {
+        Ok(file) => file,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(e),
-    }
-    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    };
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         // A hook is writing, or was stopped in the midst of it: the watch tells when it closes the file.
@@ -52,6 +50,8 @@ fn empty(path: &Path) -> io::Result<Vec<u8>> {
     }
     let mut text = Vec::new();
     file.read_to_end(&mut text)?;
-    file.set_len(0)?;
+    if !text.is_empty() {
+        OpenOptions::new().write(true).open(path)?.set_len(0)?;
+    }
     Ok(text)
 }
