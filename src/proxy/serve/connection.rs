@@ -121,7 +121,9 @@ async fn dial(state: &State, target: &Target) -> Result<TcpStream, (Code, String
             }
             Err(DialError::Answer { code, words }) => match meaning(state, code, began, deadline).await {
                 Meaning::Destination | Meaning::Unknown => return Err((code, words)),
-                Meaning::Back => continue,
+                Meaning::Back if Instant::now() < deadline => continue,
+                // A network that comes and goes.
+                Meaning::Back => return Err((code, words)),
                 Meaning::Away => {
                     let waited = short_duration(config.hold_for);
                     (code, format!("{words}; no probe passes either, waited {waited}"))
