@@ -242,6 +242,9 @@ impl Draft<'_> {
     /// Tells whoever's turn it is, also a loop that was down, shut, adopted or asked a person when the word fell: a pair
     /// of which one waits for what was lost stands still for `gate_patience`.
     pub(super) fn settle_gate_word(&mut self, name: &LoopName, config: &LoopConfig) {
+        if self.w.phase != Some(self.w.gate.phase) {
+            return;
+        }
         let Some((at, text)) = config.role.and_then(|role| self.w.gate.word_for(role)) else { return };
         let Some(l) = self.w.loops.get(name) else { return };
         let (Stage::Up { .. }, Some(agent)) = (&l.stage, &l.record.agent) else { return };
@@ -251,13 +254,17 @@ impl Draft<'_> {
         let acknowledges = config.capabilities.acknowledges;
         // One text at a time, so that what is taken is known.
         let free = l.life.typed.is_none() && l.life.kept.is_none();
-        let coming = acknowledges && l.life.startup == Startup::Coming;
+        let unknown = l.life.turn == Turn::Unknown;
+        // Where it is overdue a dialog may be open.
+        let coming =
+            acknowledges && (l.life.startup == Startup::Coming || (l.life.startup == Startup::Overdue && unknown));
         if !free || coming || matches!(l.life.turn, Turn::Person { .. }) {
             return;
         }
-        // It may not read its terminal yet; what fell while it ran it can take.
+        // It may not read its terminal yet, or be about to be given its first prompt, of which the text would take the
+        // place. One that tells nothing can take what fell while it ran.
         let grace = agent.started.plus(RESUME_GRACE).boot;
-        if !acknowledges && l.life.turn == Turn::Unknown && at < agent.started.wall && !self.due(grace) {
+        if unknown && (acknowledges || at < agent.started.wall) && !self.due(grace) {
             return;
         }
         if let Some(l) = self.get_mut(name) {
@@ -267,6 +274,9 @@ impl Draft<'_> {
             }
         }
         self.say(name, &text);
+        if let Some(typed) = self.get_mut(name).and_then(|l| l.life.typed.as_mut()) {
+            typed.gate = Some(at);
+        }
     }
 
     fn say_if_up(&mut self, name: &LoopName, text: &str) {
@@ -298,9 +308,10 @@ impl Draft<'_> {
             return;
         }
         let turn = self.by_role(role);
-        // Who is still being looked for would not hear it.
+        // Who is still being looked for would not hear it; that has its limit, since the operator must.
         let adopting = |name: &LoopName| self.w.loops.get(name).is_some_and(|l| l.stage.kind() == StageKind::Adopting);
-        if turn.iter().any(adopting) {
+        let latest = at.saturating_add(i64::try_from((phases.gate_patience * 2).as_millis()).unwrap_or(i64::MAX));
+        if turn.iter().any(adopting) && !self.due_wall(latest) {
             return;
         }
         let whose = turn.iter().map(LoopName::as_str).collect::<Vec<_>>().join(", ");

@@ -66,8 +66,10 @@ impl Draft<'_> {
         let Some(l) = self.get_mut(name) else { return };
         let clearing = std::mem::replace(&mut l.life.clearing, Clearing::Nothing);
         if acknowledges {
-            l.life.typed =
-                Some(Typed { text: text.clone(), request, since: now.wall, at: now.boot, looked: None, tries: 1 });
+            // Both are in its queue then.
+            let gate = l.life.typed.as_ref().and_then(|typed| typed.gate);
+            let (since, at) = (now.wall, now.boot);
+            l.life.typed = Some(Typed { text: text.clone(), request, since, at, looked: None, tries: 1, gate });
             self.due(now.plus(ACK_WAIT).boot);
         }
         self.push(Action::Nudge { name: name.clone(), text, request, clearing });
@@ -139,7 +141,12 @@ impl Draft<'_> {
         let Some(typed) = l.life.typed.take() else { return };
         if let (Some(agent), None) = (&mut l.record.agent, &l.life.kept) {
             agent.phase = l.life.phase_said.or(agent.phase);
-            agent.gate = l.life.gate_said.or(agent.gate);
+        }
+        match (typed.gate, &mut l.record.agent) {
+            (Some(_), Some(agent)) => agent.gate = typed.gate,
+            // It was typed before, and lost or given up.
+            (None, Some(agent)) if l.life.gate_said != agent.gate => l.life.gate_said = None,
+            _ => {}
         }
         let waits = |w: &Waiter| Some(w.request) == typed.request;
         if !self.w.waiters.iter().any(waits) {

@@ -357,6 +357,8 @@ pub struct Typed {
     pub looked: Option<u64>,
     /// How often.
     pub tries: u32,
+    /// The word of the gate that it is, or was typed behind, by its time.
+    pub gate: Option<i64>,
 }
 
 /// The file that a session is written to.

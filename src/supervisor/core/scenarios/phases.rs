@@ -137,6 +137,56 @@ fn a_word_of_the_gate_that_died_with_an_agent_is_told_to_the_next_one() {
 }
 
 #[test]
+fn a_claim_is_not_typed_into_the_dialog_of_an_agent_that_does_not_come_up() {
+    let mut m = Machine::tame(acknowledging(pair(), "adversary"));
+    m.outside.mood = Mood::Silent;
+    m.reboot();
+    claim(&mut m);
+    m.run(10 * MINUTE);
+    assert_eq!(heard(&m, "adversary", "abc123"), 0);
+    m.signal("adversary", Signal::Ready);
+    m.signal("adversary", Signal::PromptAccepted);
+    assert_eq!(heard(&m, "adversary", "abc123"), 1);
+}
+
+#[test]
+fn a_claim_does_not_take_the_place_of_the_first_prompt_of_an_agent_that_is_adopted_before_it_has_it() {
+    let mut m = Machine::tame(acknowledging(pair(), "adversary"));
+    m.outside.mood = Mood::Silent;
+    m.reboot();
+    claim(&mut m);
+    m.kill_supervisor(SECOND);
+    m.run(3 * SECOND);
+    assert_eq!((m.stage("adversary"), heard(&m, "adversary", "abc123")), (StageKind::Up, 0));
+    m.signal("adversary", Signal::PromptAccepted);
+    assert_eq!(heard(&m, "adversary", "abc123"), 1);
+}
+
+#[test]
+fn a_verdict_that_was_given_up_is_told_again_and_not_taken_for_known_when_another_text_is_taken() {
+    let mut m = Machine::tame(acknowledging(pair(), "builder"));
+    m.outside.mood = Mood::Silent;
+    m.reboot();
+    m.signal("builder", Signal::Session { uuid: "u".into(), transcript: Some("/h/u.jsonl".into()) });
+    m.signal("builder", Signal::Ready);
+    m.signal("builder", Signal::PromptAccepted);
+    m.signal("builder", Signal::TurnEnded);
+    claim(&mut m);
+    fail(&mut m);
+    m.run(2 * MINUTE);
+    assert_eq!((heard(&m, "builder", "no tests"), m.told("nudge")), (3, 1), "it was not given up");
+    m.ask(Request::Nudge { name: name("builder"), text: "hello".into() });
+    m.run(SECOND);
+    m.signal("builder", Signal::PromptAccepted);
+    assert_eq!(heard(&m, "builder", "no tests"), 4);
+    m.signal("builder", Signal::TurnEnded);
+    m.signal("builder", Signal::PromptAccepted);
+    m.signal("builder", Signal::TurnEnded);
+    m.run(2 * MINUTE);
+    assert_eq!(heard(&m, "builder", "no tests"), 4, "it was told once more after it had taken it");
+}
+
+#[test]
 fn only_the_claimer_claims_and_only_the_verifier_or_the_operator_judges() {
     let mut m = running();
     refused(by(&mut m, "adversary", Request::GateClaim { commit: None }));
