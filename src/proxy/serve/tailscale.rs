@@ -62,13 +62,10 @@ pub async fn keep(state: Arc<State>, restart: Arc<Notify>, stop: Arc<Notify>) {
                     why = keeper.watch(&mut daemon) => Some(why),
                     () = stop.notified() => None,
                 };
-                let over = why.is_none();
+                let Some(why) = why else { return end(&mut daemon).await };
                 // Clients wait from here on: nothing goes through one that is being ended.
-                why.into_iter().for_each(|why| keeper.away(why));
+                keeper.away(why);
                 end(&mut daemon).await;
-                if over {
-                    return;
-                }
             }
         }
         if began.elapsed() >= STABLE {

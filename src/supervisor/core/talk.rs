@@ -28,6 +28,13 @@ const BY_ITSELF: Duration = Duration::from_secs(8);
 /// The dialog of a refusal opens a moment after it is told. While it is open, nothing else is told.
 pub(super) const DIALOG_AFTER: Duration = Duration::from_secs(2);
 
+/// Whether somebody was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answered {
+    Yes,
+    NobodyWaits,
+}
+
 impl Draft<'_> {
     /// Closes the dialog that a refusal has opened: it waits for a person, eats what is typed, and hides the status line
     /// that tells the exact reset. Done also while the account is shut.
@@ -148,25 +155,24 @@ impl Draft<'_> {
             (None, Some(agent)) if l.life.gate_said != agent.gate => l.life.gate_said = None,
             _ => {}
         }
-        let waits = |w: &Waiter| Some(w.request) == typed.request;
-        if !self.w.waiters.iter().any(waits) {
-            // Answered when the client that typed it has ended.
+        let answer = Response::Done { lines: vec![took_it(name, how)] };
+        if self.answer_typed(&typed, answer) == Answered::NobodyWaits {
+            // The client that typed it has not ended yet; then it is answered.
             if let Some(l) = self.get_mut(name) {
                 l.life.took = typed.request.map(|request| (request, how));
             }
-            return;
         }
-        self.answer_typed(&typed, |name| Response::Done { lines: vec![took_it(name, how)] }, name);
     }
 
-    fn answer_typed(&mut self, typed: &Typed, answer: impl FnOnce(&LoopName) -> Response, name: &LoopName) {
-        let waits = |w: &Waiter| Some(w.request) == typed.request;
-        if self.w.waiters.iter().any(waits) {
-            self.w.waiters.retain(|w| !waits(w));
-            if let Some(request) = typed.request {
-                self.reply(request, answer(name));
-            }
+    fn answer_typed(&mut self, typed: &Typed, answer: Response) -> Answered {
+        let Some(request) = typed.request else { return Answered::NobodyWaits };
+        let before = self.w.waiters.len();
+        self.w.waiters.retain(|waiter| waiter.request != request);
+        if self.w.waiters.len() == before {
+            return Answered::NobodyWaits;
         }
+        self.reply(request, answer);
+        Answered::Yes
     }
 
     /// Whether it is yet to take what was typed: that begins its next turn. An account that cannot be used takes nothing.
@@ -181,7 +187,7 @@ impl Draft<'_> {
         let why = "it ended before it had said that it took the text";
         self.journal(Some(name), "nudge-undelivered", why, json!({ "text": typed.text, "tries": typed.tries }), None);
         let message = format!("nudging `{name}`: {why}; see `supervisor explain {name}`");
-        self.answer_typed(&typed, |_| Response::Refused { kind: Refusal::Failed, message }, name);
+        self.answer_typed(&typed, Response::Refused { kind: Refusal::Failed, message });
     }
 
     /// What is due about the above. Not called while the account is shut.
@@ -285,7 +291,7 @@ impl Draft<'_> {
             self.notify("nudge", Some(name), format!("{name}: {why}"), mend.clone());
         }
         let message = format!("nudging `{name}`: it was typed {} times and never taken; {mend}", typed.tries);
-        self.answer_typed(&typed, |_| Response::Refused { kind: Refusal::Failed, message }, name);
+        self.answer_typed(&typed, Response::Refused { kind: Refusal::Failed, message });
     }
 }
 
