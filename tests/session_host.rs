@@ -6,7 +6,7 @@ mod host_kit;
 
 use cc_ci::supervisor::pane_log::{self, Rotation};
 use cc_ci::supervisor::session;
-use cc_ci::supervisor::socket_watch::SocketEvent;
+use cc_ci::supervisor::session_watch::SessionEvent;
 use cc_ci::supervisor::tmux::{self, Call, Failure, Keys, Pipe};
 use cc_ci::support::process::{send, tree};
 use host_kit::{Host, await_event, read, session_command, wait_for};
@@ -218,10 +218,10 @@ fn a_removed_socket_is_told_and_comes_back_on_sigusr1() {
     let mut host = Host::start();
     let agent = host.run(1, "touch ready; exec sleep 1000");
     std::fs::remove_file(host.socket()).unwrap();
-    assert_eq!(await_event(&mut host.watch), [(host.name.clone(), SocketEvent::Removed)]);
+    assert_eq!(await_event(&mut host.watch), [(host.name.clone(), SessionEvent::Removed)]);
     assert_eq!(host.try_probe(), Err(Failure::NoServer));
     send(host.server, Signal::USR1).unwrap();
-    assert_eq!(await_event(&mut host.watch), [(host.name.clone(), SocketEvent::Appeared)]);
+    assert_eq!(await_event(&mut host.watch), [(host.name.clone(), SessionEvent::Appeared)]);
     let probe = wait_for("an answer", || host.try_probe());
     assert_eq!((probe.server, probe.pane.unwrap().pid), (host.server.pid, agent.pid));
 }

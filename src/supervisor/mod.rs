@@ -20,6 +20,6 @@ pub mod phase_file;
 pub mod records;
 pub mod seeds;
 pub mod session;
-pub mod socket_watch;
+pub mod session_watch;
 pub mod store;
 pub mod tmux;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 /// What became of a socket, or of what is beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SocketEvent {
+pub enum SessionEvent {
     /// It is there. tmux listens on it a moment later, so a client may still be refused; then ask again.
     Appeared,
     /// It is not there any more, whether its server lives or not.
@@ -24,26 +24,26 @@ pub enum SocketEvent {
 
 /// Watches `<runtime_dir>/session/` and every loop's folder in it, those included that are made later.
 #[derive(Debug)]
-pub struct SocketWatch {
+pub struct SessionWatch {
     inotify: OwnedFd,
     root: PathBuf,
-    /// `None` once the folder itself was removed, until [`SocketWatch::mend`].
+    /// `None` once the folder itself was removed, until [`SessionWatch::mend`].
     root_watch: Option<i32>,
     folders: BTreeMap<i32, LoopName>,
     /// Events that were found by looking, before the kernel told any.
-    found: Vec<(LoopName, SocketEvent)>,
+    found: Vec<(LoopName, SessionEvent)>,
 }
 
-impl AsFd for SocketWatch {
-    /// Readable when [`SocketWatch::read_events`] has something to tell, but for the sockets that were there at first.
+impl AsFd for SessionWatch {
+    /// Readable when [`SessionWatch::read_events`] has something to tell, but for the sockets that were there at first.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.inotify.as_fd()
     }
 }
 
-impl SocketWatch {
-    /// Starts watching. Sockets that are there already come as [`SocketEvent::Appeared`] from the first
-    /// [`SocketWatch::read_events`], which need not be polled for.
+impl SessionWatch {
+    /// Starts watching. Sockets that are there already come as [`SessionEvent::Appeared`] from the first
+    /// [`SessionWatch::read_events`], which need not be polled for.
     ///
     /// # Errors
     /// When the folder cannot be made or watched (`fs.inotify.max_user_instances` is used up).
@@ -60,7 +60,7 @@ impl SocketWatch {
     ///
     /// # Errors
     /// When it cannot be made or watched; try again later.
-    pub fn mend(&mut self) -> io::Result<Vec<(LoopName, SocketEvent)>> {
+    pub fn mend(&mut self) -> io::Result<Vec<(LoopName, SessionEvent)>> {
         if self.root_watch.is_none() {
             super::session::make_private_dir(&self.root)?;
             self.watch_root()?;
@@ -81,7 +81,7 @@ impl SocketWatch {
     ///
     /// # Errors
     /// When the kernel's queue or a folder cannot be read.
-    pub fn read_events(&mut self) -> io::Result<Vec<(LoopName, SocketEvent)>> {
+    pub fn read_events(&mut self) -> io::Result<Vec<(LoopName, SessionEvent)>> {
         let mut told = std::mem::take(&mut self.found);
         for event in self.read_queue()? {
             match event {
@@ -89,7 +89,7 @@ impl SocketWatch {
                     // Some events are lost: what is there now is the truth.
                     for name in self.folders.values() {
                         if !self.socket_is_there(name)? {
-                            told.push((name.clone(), SocketEvent::Removed));
+                            told.push((name.clone(), SessionEvent::Removed));
                         }
                     }
                     self.folders.clear();
@@ -98,7 +98,7 @@ impl SocketWatch {
                 Raw::RootGone => {
                     self.root_watch = None;
                     told.extend(
-                        std::mem::take(&mut self.folders).into_values().map(|name| (name, SocketEvent::Removed)),
+                        std::mem::take(&mut self.folders).into_values().map(|name| (name, SessionEvent::Removed)),
                     );
                 }
                 Raw::Folder(name) => self.watch_folder(&name)?,
@@ -106,7 +106,7 @@ impl SocketWatch {
                     told.extend(self.folders.get(&watch).map(|name| (name.clone(), event)));
                 }
                 Raw::FolderGone(watch) => {
-                    told.extend(self.folders.remove(&watch).map(|name| (name, SocketEvent::Removed)));
+                    told.extend(self.folders.remove(&watch).map(|name| (name, SessionEvent::Removed)));
                 }
             }
             told.append(&mut self.found);
@@ -138,10 +138,10 @@ impl SocketWatch {
                 events.push(Raw::FolderGone(event.wd()));
             } else if file == SOCKET {
                 let appeared = flags.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
-                let event_is = if appeared { SocketEvent::Appeared } else { SocketEvent::Removed };
+                let event_is = if appeared { SessionEvent::Appeared } else { SessionEvent::Removed };
                 events.push(Raw::Socket(event.wd(), event_is));
             } else if file == MISSED_EVENTS && flags.contains(ReadFlags::CLOSE_WRITE) {
-                events.push(Raw::Socket(event.wd(), SocketEvent::EventLeft));
+                events.push(Raw::Socket(event.wd(), SessionEvent::EventLeft));
             }
         }
     }
@@ -171,7 +171,7 @@ impl SocketWatch {
         }
         // It may have been made before the watch was.
         if self.socket_is_there(name)? {
-            self.found.push((name.clone(), SocketEvent::Appeared));
+            self.found.push((name.clone(), SessionEvent::Appeared));
         }
         Ok(())
     }
@@ -185,7 +185,7 @@ enum Raw {
     Overflow,
     RootGone,
     Folder(LoopName),
-    Socket(i32, SocketEvent),
+    Socket(i32, SessionEvent),
     FolderGone(i32),
 }
 
@@ -195,7 +195,7 @@ mod tests {
     use rustix::event::{PollFd, PollFlags};
     use std::os::unix::net::UnixListener;
 
-    fn events(watch: &mut SocketWatch) -> Vec<(String, SocketEvent)> {
+    fn events(watch: &mut SessionWatch) -> Vec<(String, SessionEvent)> {
         let timeout = rustix::event::Timespec { tv_sec: 5, tv_nsec: 0 };
         rustix::event::poll(&mut [PollFd::new(watch, PollFlags::IN)], Some(&timeout)).unwrap();
         watch.read_events().unwrap().into_iter().map(|(name, event)| (name.to_string(), event)).collect()
@@ -208,19 +208,19 @@ mod tests {
         std::fs::create_dir_all(socket("early").parent().unwrap()).unwrap();
         std::fs::create_dir_all(socket("empty").parent().unwrap()).unwrap();
         let listener = UnixListener::bind(socket("early")).unwrap();
-        let mut watch = SocketWatch::new(dir.path()).unwrap();
-        assert_eq!(watch.read_events().unwrap(), [("early".parse().unwrap(), SocketEvent::Appeared)]);
+        let mut watch = SessionWatch::new(dir.path()).unwrap();
+        assert_eq!(watch.read_events().unwrap(), [("early".parse().unwrap(), SessionEvent::Appeared)]);
         assert_eq!(watch.read_events().unwrap(), []);
 
         std::fs::create_dir(socket("late").parent().unwrap()).unwrap();
         std::fs::create_dir(socket("No Loop").parent().unwrap()).unwrap();
         let another = UnixListener::bind(socket("late")).unwrap();
-        assert_eq!(events(&mut watch), [("late".to_owned(), SocketEvent::Appeared)]);
+        assert_eq!(events(&mut watch), [("late".to_owned(), SessionEvent::Appeared)]);
         std::fs::remove_file(socket("early")).unwrap();
-        assert_eq!(events(&mut watch), [("early".to_owned(), SocketEvent::Removed)]);
+        assert_eq!(events(&mut watch), [("early".to_owned(), SessionEvent::Removed)]);
         std::fs::remove_dir_all(socket("late").parent().unwrap()).unwrap();
         let told = events(&mut watch);
-        assert_eq!(told.last(), Some(&("late".to_owned(), SocketEvent::Removed)));
+        assert_eq!(told.last(), Some(&("late".to_owned(), SessionEvent::Removed)));
         drop((listener, another));
     }
 
@@ -229,14 +229,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let socket = sessions_dir(dir.path()).join("builder").join(SOCKET);
         std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
-        let mut watch = SocketWatch::new(dir.path()).unwrap();
+        let mut watch = SessionWatch::new(dir.path()).unwrap();
         assert_eq!(watch.mend().unwrap(), []);
         std::fs::remove_dir_all(sessions_dir(dir.path())).unwrap();
-        assert_eq!(events(&mut watch), [("builder".to_owned(), SocketEvent::Removed)]);
+        assert_eq!(events(&mut watch), [("builder".to_owned(), SessionEvent::Removed)]);
         assert_eq!(watch.mend().unwrap(), []);
         std::fs::create_dir(socket.parent().unwrap()).unwrap();
         let _listener = UnixListener::bind(socket).unwrap();
-        assert_eq!(events(&mut watch), [("builder".to_owned(), SocketEvent::Appeared)]);
+        assert_eq!(events(&mut watch), [("builder".to_owned(), SessionEvent::Appeared)]);
     }
 
     #[test]
@@ -244,10 +244,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = sessions_dir(dir.path()).join("builder");
         std::fs::create_dir_all(&folder).unwrap();
-        let mut watch = SocketWatch::new(dir.path()).unwrap();
+        let mut watch = SessionWatch::new(dir.path()).unwrap();
         std::fs::write(folder.join("launch.json"), "x").unwrap();
         assert_eq!(events(&mut watch), []);
         std::fs::write(folder.join(MISSED_EVENTS), "x").unwrap();
-        assert_eq!(events(&mut watch), [("builder".to_owned(), SocketEvent::EventLeft)]);
+        assert_eq!(events(&mut watch), [("builder".to_owned(), SessionEvent::EventLeft)]);
     }
 }

@@ -8,7 +8,7 @@ use cc_ci::supervisor::launch::{self, LaunchSpec};
 use cc_ci::supervisor::leftovers::{Leftovers, Round};
 use cc_ci::supervisor::names::LoopName;
 use cc_ci::supervisor::session::{self, SessionSpec};
-use cc_ci::supervisor::socket_watch::{SocketEvent, SocketWatch};
+use cc_ci::supervisor::session_watch::{SessionEvent, SessionWatch};
 use cc_ci::supervisor::tmux::{self, Call, Pane, Probe};
 use cc_ci::support::child::{Finished, Task};
 use cc_ci::support::clock::Now;
@@ -63,7 +63,7 @@ pub struct Host {
     pub dir: tempfile::TempDir,
     pub name: LoopName,
     pub server: ProcId,
-    pub watch: SocketWatch,
+    pub watch: SessionWatch,
     child: Child,
 }
 
@@ -77,7 +77,7 @@ impl Host {
     pub fn start_with(more: impl FnOnce(&mut Command)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let name: LoopName = "builder".parse().unwrap();
-        let mut watch = SocketWatch::new(&dir.path().join("run")).unwrap();
+        let mut watch = SessionWatch::new(&dir.path().join("run")).unwrap();
         let mut command = session_command(dir.path(), &name);
         more(&mut command);
         let mut child = session::spawn(command, &dir.path().join("host.log")).unwrap();
@@ -85,7 +85,7 @@ impl Host {
             panic!("the host ended: {:?} {}", child.wait(), read(&dir.path().join("host.log")));
         };
         let told = await_event(&mut watch);
-        assert_eq!(told, [(name.clone(), SocketEvent::Appeared)], "host log: {}", read(&dir.path().join("host.log")));
+        assert_eq!(told, [(name.clone(), SessionEvent::Appeared)], "host log: {}", read(&dir.path().join("host.log")));
         let host = Self { dir, name, server, watch, child };
         wait_for("the placeholder's end", || {
             session::remind_to_reap(server).unwrap();
@@ -230,7 +230,7 @@ pub fn session_command(dir: &Path, name: &LoopName) -> Command {
     command
 }
 
-pub fn await_event(watch: &mut SocketWatch) -> Vec<(LoopName, SocketEvent)> {
+pub fn await_event(watch: &mut SessionWatch) -> Vec<(LoopName, SessionEvent)> {
     wait_for("a socket event", || {
         let mut fds = [PollFd::new(&*watch, PollFlags::IN)];
         rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 1, tv_nsec: 0 })).unwrap();

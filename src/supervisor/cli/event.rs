@@ -75,8 +75,8 @@ fn pass_on(context: &Context, args: &Args) -> anyhow::Result<()> {
         Ok(_) => Ok(()),
         Err(why) => {
             // A supervisor may be restarted at any time: a turn's end that is told just then must not be lost.
-            leave(&socket, &call).with_context(|| format!("{why}; leaving it for the next supervisor"))?;
-            Err(why).context("left for the next supervisor to read")
+            leave(&socket, &call).with_context(|| format!("{why}; leaving it for the supervisor to read later"))?;
+            Err(why).context("left for the supervisor to read when it can")
         }
     }
 }

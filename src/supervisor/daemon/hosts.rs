@@ -10,7 +10,7 @@ use crate::supervisor::core::world::{DeathCause, HostStatus, Loop};
 use crate::supervisor::leftovers;
 use crate::supervisor::names::LoopName;
 use crate::supervisor::session::{self, SessionSpec};
-use crate::supervisor::socket_watch::SocketEvent;
+use crate::supervisor::session_watch::SessionEvent;
 use crate::supervisor::tmux::{self, Failure, Probe};
 use crate::support::clock::Now;
 use crate::support::process::{self, Delivery, ProcId, tree};
@@ -200,7 +200,7 @@ impl Daemon {
         let folder = session::session_dir(&self.config.runtime_dir, name);
         let found = self.watch.mend().and_then(|found| session::make_private_dir(&folder).map(|()| found));
         match found {
-            Ok(found) => found.into_iter().for_each(|(name, event)| self.socket_event(&name, event)),
+            Ok(found) => found.into_iter().for_each(|(name, event)| self.session_event(&name, event)),
             Err(e) => tracing::error!("{name}: making its session folder again: {e}"),
         }
     }
@@ -318,22 +318,22 @@ impl Daemon {
         self.queue.push_back(Event::HostDown { name: name.clone(), why });
     }
 
-    pub(super) fn socket_event(&mut self, name: &LoopName, event: SocketEvent) {
+    pub(super) fn session_event(&mut self, name: &LoopName, event: SessionEvent) {
         let Some(l) = self.world.loops.get(name) else { return };
         match (event, &l.host.status) {
             // Before the connections of the same round: what it is about came before what they tell.
-            (SocketEvent::EventLeft, _) => {
+            (SessionEvent::EventLeft, _) => {
                 if let Some(config) = self.config.loops.get(name) {
                     self.queue.extend(super::missed::take(&self.config, name, config.adapter));
                 }
             }
-            (SocketEvent::Appeared, HostStatus::Ready { .. } | HostStatus::Killed) => {}
-            (SocketEvent::Appeared, _) => self.probe(name, 0),
-            (SocketEvent::Removed, HostStatus::Ready { .. }) if self.world.global.frozen.is_none() => {
+            (SessionEvent::Appeared, HostStatus::Ready { .. } | HostStatus::Killed) => {}
+            (SessionEvent::Appeared, _) => self.probe(name, 0),
+            (SessionEvent::Removed, HostStatus::Ready { .. }) if self.world.global.frozen.is_none() => {
                 tracing::warn!("{name}: its tmux socket was removed; the server is told to make it again");
                 self.probe(name, 0);
             }
-            (SocketEvent::Removed, _) => {}
+            (SessionEvent::Removed, _) => {}
         }
     }
 

@@ -29,7 +29,7 @@ use super::core::event::{Event, Leave};
 use super::core::world::{RequestId, World};
 use super::journal::Journal;
 use super::names::LoopName;
-use super::socket_watch::SocketWatch;
+use super::session_watch::SessionWatch;
 use super::store::Store;
 use crate::support::clock::Now;
 use crate::support::process::ProcId;
@@ -125,7 +125,7 @@ struct Daemon {
     /// What is to be done again at a moment, in milliseconds since boot.
     retries: Vec<(u64, tasks::Retry)>,
     dirty: Dirty,
-    watch: SocketWatch,
+    watch: SessionWatch,
     server: Server,
     /// Whom to answer.
     requests: BTreeMap<RequestId, ConnectionId>,

@@ -141,7 +141,7 @@ impl Daemon {
             }
             Token::Watch => {
                 for (name, event) in self.watch.read_events().context("reading the watch on the session folders")? {
-                    self.socket_event(&name, event);
+                    self.session_event(&name, event);
                 }
             }
             Token::Control(token, events) => {

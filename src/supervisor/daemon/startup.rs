@@ -10,7 +10,7 @@ use crate::supervisor::core::world::{GlobalRecord, LoopRecord, Wish};
 use crate::supervisor::journal::{Entry, Journal, Sync};
 use crate::supervisor::names::LoopName;
 use crate::supervisor::phase_file::{self, Access, PhaseLoad};
-use crate::supervisor::socket_watch::SocketWatch;
+use crate::supervisor::session_watch::SessionWatch;
 use crate::supervisor::store::Store;
 use crate::support::clock::Now;
 use crate::support::durable::Read;
@@ -62,7 +62,7 @@ pub(super) fn begin(config: Arc<Config>, options: RunOptions) -> anyhow::Result<
 
     crate::supervisor::session::make_private_dir(&config.runtime_dir)?;
     crate::supervisor::own_link::point(&config.runtime_dir, &options.supervisor)?;
-    let watch = SocketWatch::new(&config.runtime_dir).context("watching the session folders")?;
+    let watch = SessionWatch::new(&config.runtime_dir).context("watching the session folders")?;
     let server = Server::bind(&crate::supervisor::control::socket_path(&config.runtime_dir))?;
     // Started by nohup: a terminal that goes away is then no reason to end, only to be ignored as before.
     let hangup = if ignored(SIGHUP) { None } else { Some(signal_pipe(&[SIGHUP])?) };
