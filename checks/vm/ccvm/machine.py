@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from qemu.qmp.legacy import QEMUMonitorProtocol
 from .commands import Commands
 from .errors import MachineError
 from .log import Log
-from .qemu import Hardware, wait_for_socket
+from .qemu import Hardware, Process, wait_for_socket
 from .shell import Ready, Shell
 from .units import retry
 
@@ -40,7 +39,7 @@ class Machine(Commands):
         self.log_book = log
         self.out_dir = out_dir
         self.crash_ways = self.cycle(crash_ways)
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
         self.shell: Shell | None = None
         self.qmp: QEMUMonitorProtocol | None = None
         self.booted = False
@@ -75,19 +74,14 @@ class Machine(Commands):
         folder = self.hardware.folder
         for name in ("shell", "qmp"):
             (folder / name).unlink(missing_ok=True)
-        self.process = subprocess.Popen(
-            self.hardware.command(allow_reboot),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=(folder / "qemu.log").open("ab"),
-        )
+        self.process = Process(self.hardware.command(allow_reboot), self.out_dir / f"qemu-{self.name}.log")
         if not all(wait_for_socket(folder / name, self.process) for name in ("shell", "qmp")):
-            raise MachineError(f"starting QEMU: {(folder / 'qemu.log').read_text().strip() or 'it made no sockets'}")
-        self.shell = Shell.connect(folder / "shell")
+            raise MachineError(f"starting QEMU: it made no sockets; {self.process.tell()}")
+        self.shell = Shell.connect(folder / "shell", self.process.tell)
         self.qmp = QEMUMonitorProtocol(str(folder / "qmp"))
         self.qmp.connect()
         self.booted = True
-        self.log(f"{self.name}: power on, QEMU pid {self.process.pid}, {self.hardware.accelerator.name}")
+        self.log(f"{self.name}: power on, QEMU pid {self.process.child.pid}, {self.hardware.accelerator.name}")
 
     def connect(self) -> None:
         """Waits for the guest's root shell, which every command does by itself."""
@@ -123,7 +117,7 @@ class Machine(Commands):
             return
         with self.log_book.nested("waiting for the VM to power off"):
             assert self.process is not None
-            self.process.wait()
+            self.process.child.wait()
         self._off()
 
     def reboot(self) -> None:
@@ -153,7 +147,7 @@ class Machine(Commands):
             self.booted = self.connected = False
             self.halted = True
         else:
-            with contextlib.suppress(QMPError, OSError, EOFError):
+            with contextlib.suppress(MachineError):
                 # It may be gone before it answers.
                 self._qmp("quit")
             self.wait_for_shutdown()
@@ -170,7 +164,6 @@ class Machine(Commands):
         if self.process is None:
             return
         self.process.kill()
-        self.process.wait()
         self._off()
 
     def release(self) -> None:
@@ -188,9 +181,12 @@ class Machine(Commands):
         self.booted = self.connected = self.halted = False
 
     def _qmp(self, command: str, **arguments: object) -> object:
-        if self.qmp is None:
+        if self.qmp is None or self.process is None:
             raise MachineError(f"{self.name} is powered off: `{command}` cannot be sent to QEMU")
-        return self.qmp.cmd(command, **arguments)
+        try:
+            return self.qmp.cmd(command, **arguments)
+        except (QMPError, OSError, EOFError) as error:
+            raise MachineError(f"sending `{command}` to QEMU: {error}; {self.process.tell()}") from error
 
     # Network.
 

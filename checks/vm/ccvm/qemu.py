@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import tempfile
 import time
@@ -15,6 +17,10 @@ from .errors import CannotRunHere
 QEMU = "qemu-system-x86_64"
 # A working KVM reaches the initrd within a second; one that does not run a stock kernel may hang.
 KVM_PROBE_SECONDS = 10
+# From the end of QEMU's connections to the end of its process, which writes a core dump in between where that is on.
+END_SECONDS = 10
+# Of what QEMU said before it ended.
+LAST_LINES = 5
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,9 @@ class Hardware:
         """QEMU's command line. QEMU dies with the thread that starts it."""
         kernel_arguments = [
             *("console=hvc0", "quiet", "loglevel=4", "net.ifnames=0", "mitigations=off", "random.trust_cpu=on"),
-            # The early test of the timer may find no ticks on a host that is short of CPU: a panic before any console.
+            # A panic before there is an hvc0 would be silent.
+            "earlyprintk=ttyS0",
+            # Ticks are late on a host that is short of CPU. Under KVM, Linux leaves this test out by itself.
             "no_timer_check",
             *("panic=1", f"cc_ci.node={self.node}", f"cc_ci.payload={self.payload_id}"),
         ]
@@ -112,7 +120,9 @@ class Hardware:
             *("-append", " ".join(kernel_arguments)),
             *("-drive", f"file={self.disk},if=none,id=root,format=qcow2,cache=writeback"),
             *("-device", "virtio-blk-pci,drive=root"),
-            # One serial bus for the console and the driver's shell. Two starts of a guest append to one log.
+            # Two starts of a guest append to one log, and both consoles of a start.
+            *("-chardev", f"file,id=early,path={self.console},append=on", "-serial", "chardev:early"),
+            # One serial bus for the console and the driver's shell.
             *("-device", "virtio-serial-pci"),
             *("-chardev", f"file,id=console,path={self.console},append=on"),
             *("-device", "virtconsole,chardev=console"),
@@ -143,6 +153,43 @@ class Hardware:
         )
 
 
+class Process:
+    """QEMU's process. What it says is added to a file that outlives it."""
+
+    def __init__(self, command: list[str], said: Path) -> None:
+        self.said = said
+        with said.open("ab") as file:
+            self.said_before = file.tell()
+            self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=file)
+
+    def kill(self) -> None:
+        """SIGKILL, and waits for the end."""
+        self.child.kill()
+        self.child.wait()
+
+    def tell(self) -> str:
+        """How it ended, or that it runs: what explains that it does not answer."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            # That it still runs is an answer too.
+            self.child.wait(END_SECONDS)
+        text = self.said.read_bytes()[self.said_before :].decode(errors="replace")
+        return tell_end(self.child.poll(), text)
+
+
+def tell_end(status: int | None, text: str) -> str:
+    """How QEMU ended, by its exit status (of Popen: -N is signal N; None: it runs) and what it said."""
+    if status is None:
+        how = "QEMU still runs"
+    elif status < 0:
+        how = f"QEMU was ended by {signal.Signals(-status).name}"
+    elif status > 0:
+        how = f"QEMU exited with {status}"
+    else:
+        how = "QEMU exited with 0: the guest powered itself off, or it was told to end"
+    last = "; ".join(text.strip().splitlines()[-LAST_LINES:])
+    return f"{how}; it said: {last}" if last else f"{how}; it said nothing"
+
+
 def make_overlay(base: Path, overlay: Path) -> None:
     """A disk that has what `base` has, and keeps its own changes."""
     subprocess.run(
@@ -163,11 +210,11 @@ def make_blank(disk: Path) -> Path:
     return disk
 
 
-def wait_for_socket(path: Path, process: subprocess.Popen[bytes], seconds: float = 60) -> bool:
+def wait_for_socket(path: Path, process: Process, seconds: float = 60) -> bool:
     """True when QEMU listens on the socket, False when it ended before or takes that long."""
     deadline = time.monotonic() + seconds
     while not is_listening(path):
-        if process.poll() is not None or time.monotonic() > deadline:
+        if process.child.poll() is not None or time.monotonic() > deadline:
             return False
         time.sleep(0.01)
     return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,19 +27,21 @@ class Ready:
 class Shell:
     """A connection to the guest's shell. It outlives a reboot of the guest, not the end of QEMU."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, tell: Callable[[], str] = lambda: "does QEMU still run?") -> None:
+        """`tell` says how QEMU is, for the error when its end of the connection does not answer."""
         self.connection = connection
+        self.tell = tell
         self.buffer = bytearray()
         self.next_id = 0
         # Another driver may have talked to the same shell: its late answers are not ours.
         self.tag = f"{os.getpid()}-{time.monotonic_ns()}"
 
     @classmethod
-    def connect(cls, path: Path) -> Shell:
+    def connect(cls, path: Path, tell: Callable[[], str] = lambda: "does QEMU still run?") -> Shell:
         """Connects to the socket that QEMU listens on."""
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.connect(str(path))
-        return cls(connection)
+        return cls(connection, tell)
 
     def close(self) -> None:
         self.connection.close()
@@ -62,7 +65,7 @@ class Shell:
         try:
             self.connection.sendall(header.encode() + encoded + stdin)
         except OSError as error:
-            raise MachineError(f"sending a command to the guest's shell: {error}; is QEMU still there?") from error
+            raise MachineError(f"sending a command to the guest's shell: {error}; {self.tell()}") from error
         return identity
 
     def run(self, command: str, timeout: int | None, deadline: float | None, stdin: bytes = b"") -> tuple[int, bytes]:
@@ -97,11 +100,11 @@ class Shell:
         try:
             chunk = self.connection.recv(1 << 16)
         except TimeoutError as error:
-            raise MachineError("the guest's shell did not answer in time") from error
+            raise MachineError(f"the guest's shell did not answer in time; {self.tell()}") from error
         except OSError as error:
-            raise MachineError(f"reading from the guest's shell: {error}") from error
+            raise MachineError(f"reading from the guest's shell: {error}; {self.tell()}") from error
         if not chunk:
-            raise MachineError("QEMU closed the connection to the guest's shell: it ended")
+            raise MachineError(f"QEMU closed the connection to the guest's shell; {self.tell()}")
         self.buffer += chunk
 
 

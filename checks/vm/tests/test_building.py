@@ -147,6 +147,12 @@ class TheCommandLine(unittest.TestCase):
         self.assertIn("local.path=/n/node1,remote.type=unix,remote.path=/n/node2", first)
         self.assertIn("local.path=/n/node2,remote.type=unix,remote.path=/n/node1", second)
 
+    def test_a_panic_before_the_console_is_on_the_consoles_log(self) -> None:
+        command = hardware().command(True)
+        self.assertIn("earlyprintk=ttyS0", command[command.index("-append") + 1].split())
+        self.assertEqual(command[command.index("-serial") + 1], "chardev:early")
+        self.assertIn("file,id=early,path=/x/console,append=on", command)
+
     def test_a_reboot_ends_a_guest_unless_it_is_allowed(self) -> None:
         self.assertNotIn("-no-reboot", hardware().command(allow_reboot=True))
         self.assertIn("-no-reboot", hardware().command(allow_reboot=False))

@@ -11,7 +11,7 @@ from ccvm.shell import Shell
 class TheShell(unittest.TestCase):
     def setUp(self) -> None:
         ours, self.guest = socket.socketpair()
-        self.shell = Shell(ours)
+        self.shell = Shell(ours, lambda: "how QEMU is")
         self.addCleanup(self.guest.close)
         self.addCleanup(self.shell.close)
 
@@ -39,13 +39,13 @@ class TheShell(unittest.TestCase):
         with self.assertRaisesRegex(MachineError, "rebooted"):
             self.run_it()
 
-    def test_a_guest_that_does_not_answer_is_a_fault(self) -> None:
-        with self.assertRaisesRegex(MachineError, "did not answer in time"):
+    def test_a_guest_that_does_not_answer_is_a_fault_told_with_how_qemu_is(self) -> None:
+        with self.assertRaisesRegex(MachineError, "did not answer in time; how QEMU is"):
             self.run_it(seconds=0.05)
 
-    def test_the_end_of_qemu_is_a_fault(self) -> None:
+    def test_a_closed_connection_is_a_fault_told_with_how_qemu_is(self) -> None:
         self.guest.shutdown(socket.SHUT_WR)
-        with self.assertRaisesRegex(MachineError, "it ended"):
+        with self.assertRaisesRegex(MachineError, "closed the connection.*; how QEMU is"):
             self.run_it()
 
     def test_the_greeting_of_the_boot_before_is_not_the_one_after_a_reboot(self) -> None:
