@@ -15,6 +15,31 @@ def raises(text, action):
         raise AssertionError(f"nothing was raised, {text!r} was expected")
 
 
+# The second CPU writes to its timer all the time; the first turns the memory of eth1's device off and on, which
+# rebuilds QEMU's map of the devices, as Linux does it when it finds them.
+MOVE_A_DEVICE = """
+import os, time
+device = os.path.realpath("/sys/class/net/eth1/device")
+driver = os.path.realpath(device + "/driver")
+with open(driver + "/unbind", "w") as file:
+    file.write(os.path.basename(device))
+end = time.monotonic() + 8
+if os.fork() == 0:
+    os.sched_setaffinity(0, {1})
+    while time.monotonic() < end:
+        time.sleep(0.00005)
+    os._exit(0)
+os.sched_setaffinity(0, {0})
+command = os.open(os.path.dirname(device) + "/config", os.O_RDWR)
+while time.monotonic() < end:
+    os.pwrite(command, bytes([0x00, 0x04]), 4)
+    os.pwrite(command, bytes([0x06, 0x04]), 4)
+assert os.wait()[1] == 0
+with open(driver + "/bind", "w") as file:
+    file.write(os.path.basename(device))
+"""
+
+
 def boot_id():
     return machine.succeed("cat /proc/sys/kernel/random/boot_id").strip()
 
@@ -87,6 +112,10 @@ with subtest("the network between nodes can be cut"):
     machine.wait_until_succeeds(f"{carrier} | grep 0", timeout=60)
     machine.unblock()
     machine.wait_until_succeeds(f"{carrier} | grep 1", timeout=60)
+
+with subtest("a CPU may use a device while the other one moves devices"):
+    # QEMU that emulates each CPU in a thread of its own aborts within seconds of it.
+    machine.succeed("python3 - <<'EOF'\n" + MOVE_A_DEVICE + "EOF", timeout=300)
 
 with subtest("nothing outside is reachable"):
     machine.fail("timeout 5 nc -z 10.0.2.2 22")

@@ -118,6 +118,9 @@ class TheCommandLine(unittest.TestCase):
         self.assertIn("max,-cx16", qemu.tcg((7, 2)).arguments)
         self.assertIn("max", qemu.tcg((10, 0)).arguments)
 
+    def test_both_cpus_are_emulated_by_one_thread(self) -> None:
+        self.assertIn("tcg,thread=single", qemu.tcg((10, 0)).arguments)
+
     def test_versions_are_read_and_nonsense_is_refused(self) -> None:
         self.assertEqual(qemu.parse_version("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg)"), (7, 2))
         with self.assertRaises(CannotRunHere):
