@@ -153,5 +153,5 @@ let
 in
 {
   nodes = lib.listToAttrs (lib.imap1 addressed names);
-  testScript = builtins.readFile (folder + "/test.py");
+  testScript = builtins.readFile ./prelude.py + "\n\n" + builtins.readFile (folder + "/test.py");
 }

@@ -1,43 +1,5 @@
 # Where the processes of agents are: in the cgroup of their loop's unit, whatever they do to leave it; so they end with
 # it.
-import json
-
-SUPERVISOR = "cc-ci-orchestrator.service"
-
-
-def loops():
-    found = json.loads(machine.succeed("supervisor status --json"))["loops"]
-    return {loop["name"]: loop for loop in found}
-
-
-def wait_until_all_up():
-    """Waits until every loop has an agent and nothing is said against it; the loops."""
-    up = '.loops[] | select(.state == "up" and .pid != null and .holds == []) | "/proc/\\(.pid)/cmdline"'
-    # `up` is before the process is in its cgroup and has become the agent's program.
-    agents = f"grep -lasz cc-ci-test- /dev/null $(supervisor status --json | jq -r '{up}')"
-    machine.wait_until_succeeds(f"test $({agents} | wc -l) = 3", timeout=600)
-    return loops()
-
-
-def taken_for_hung():
-    """The loops whose tmux server the supervisor took for hung. On a computer that does much else it may take a slow
-    one for that, and then the loop has another, and another agent."""
-    killed = 'select(.decision == "session-host-hung") | .loop'
-    return set(machine.succeed(f"supervisor history --json | jq -r '{killed}'").split())
-
-
-def check_same(before, after, but=()):
-    """Agents, their starts and their tmux servers are what they were."""
-    for name in sorted(set(before) - set(but) - taken_for_hung()):
-        for key in ("pid", "epoch", "server_pid"):
-            assert before[name][key] == after[name][key], (name, key, before[name], after[name])
-
-
-def wait_for_epoch(name, epoch):
-    """Waits until that start of a loop's agent, or a later one, is up; all loops."""
-    it_is = f'.loops[] | select(.name == "{name}") | .state == "up" and .pid != null and .epoch >= {epoch}'
-    machine.wait_until_succeeds(f"supervisor status --json | jq -e '{it_is}'", timeout=300)
-    return wait_until_all_up()
 
 
 def unit(name):
@@ -103,7 +65,7 @@ with subtest("what left an agent ends with a stop, and nobody else does"):
     assert before["builder"]["server_pid"] in members(f"{unit('builder')}/tmux")
     assert members(f"{unit('builder')}/agent") == []
     check_same(before, loops(), but=["builder"])
-    assert {"adversary", "orchestrator"} - taken_for_hung(), "no loop could be compared"
+    assert {"adversary", "orchestrator"} - set(taken_for_hung()), "no loop could be compared"
 
 with subtest("and with a stop of the unit, when no supervisor is there to see to it"):
     scatter("adversary", 47111)
@@ -129,7 +91,7 @@ with subtest("a user bus in reach would take a pane away from its unit"):
         'systemd-run --quiet --unit twin --uid agent -E PATH="$PATH" --property Delegate=yes '
         "--property DelegateSubgroup=tmux "
         f"--setenv XDG_RUNTIME_DIR={bus} --setenv DBUS_SESSION_BUS_ADDRESS=unix:path={bus}/bus "
-        "\"$(command -v tmux)\" -D -S /tmp/twin.sock -f /tmp/twin.conf",
+        '"$(command -v tmux)" -D -S /tmp/twin.sock -f /tmp/twin.conf',
     )
     # A server in the foreground does nothing before its first client comes.
     machine.wait_until_succeeds("tmux -S /tmp/twin.sock list-sessions 2>&1", timeout=300)

@@ -40,10 +40,6 @@ with open(driver + "/bind", "w") as file:
 """
 
 
-def boot_id():
-    return machine.succeed("cat /proc/sys/kernel/random/boot_id").strip()
-
-
 with subtest("commands run as root's bash, strictly, and give status and standard output"):
     assert machine.succeed("id -un; echo $HOME") == "root\n/root\n"
     assert machine.execute("exit 7") == (7, "")

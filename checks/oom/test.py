@@ -1,43 +1,5 @@
 # One agent needs more memory than its unit may have: what happens when it is the agent itself that goes, and when it
 # is a child of it.
-import json
-
-SUPERVISOR = "cc-ci-orchestrator.service"
-
-
-def loops():
-    found = json.loads(machine.succeed("supervisor status --json"))["loops"]
-    return {loop["name"]: loop for loop in found}
-
-
-def wait_until_all_up():
-    """Waits until every loop has an agent and nothing is said against it; the loops."""
-    up = '.loops[] | select(.state == "up" and .pid != null and .holds == []) | "/proc/\\(.pid)/cmdline"'
-    # `up` is before the process is in its cgroup and has become the agent's program.
-    agents = f"grep -lasz cc-ci-test- /dev/null $(supervisor status --json | jq -r '{up}')"
-    machine.wait_until_succeeds(f"test $({agents} | wc -l) = 3", timeout=600)
-    return loops()
-
-
-def taken_for_hung():
-    """The loops whose tmux server the supervisor took for hung. On a computer that does much else it may take a slow
-    one for that, and then the loop has another, and another agent."""
-    killed = 'select(.decision == "session-host-hung") | .loop'
-    return set(machine.succeed(f"supervisor history --json | jq -r '{killed}'").split())
-
-
-def check_same(before, after, but=()):
-    """Agents, their starts and their tmux servers are what they were."""
-    for name in sorted(set(before) - set(but) - taken_for_hung()):
-        for key in ("pid", "epoch", "server_pid"):
-            assert before[name][key] == after[name][key], (name, key, before[name], after[name])
-
-
-def wait_for_epoch(name, epoch):
-    """Waits until that start of a loop's agent, or a later one, is up; all loops."""
-    it_is = f'.loops[] | select(.name == "{name}") | .state == "up" and .pid != null and .epoch >= {epoch}'
-    machine.wait_until_succeeds(f"supervisor status --json | jq -e '{it_is}'", timeout=300)
-    return wait_until_all_up()
 
 
 def history(name, decision):
@@ -75,7 +37,7 @@ with subtest("one loop has a memory limit, by a drop-in of its unit"):
     )
     before = wait_for_epoch("builder", first["builder"]["epoch"] + 1)
     agent = f"/proc/{before['builder']['pid']}"
-    limit = machine.succeed(f"cat \"/sys/fs/cgroup$(cut -d: -f3 {agent}/cgroup)/memory.max\"")
+    limit = machine.succeed(f'cat "/sys/fs/cgroup$(cut -d: -f3 {agent}/cgroup)/memory.max"')
     assert limit.strip() == str(LIMIT), limit
     assert machine.succeed(f"cat {agent}/oom_score_adj").strip() == "500"
     # A session that is restarted is not its agent's fault.
@@ -123,4 +85,4 @@ with subtest("nor by the next supervisor"):
     assert deaths()[2:] == [{"cause": "killed", "signal": 9}], deaths()
     assert len(history("builder", "child-oom")) == 2
 
-assert {"adversary", "orchestrator"} - taken_for_hung(), "no loop could be compared"
+assert {"adversary", "orchestrator"} - set(taken_for_hung()), "no loop could be compared"

@@ -1,7 +1,6 @@
 # The phase is advanced all the time, and the machine is cut off at a random moment, CUTS times. What had returned is
 # known from the console; what is found is read from the disk at the next boot, before the supervisor is started, by
 # `cc-ci-test-disk workspace`, which the supervisor's unit needs. Settable in the environment: CUTS, SEED.
-import json
 import os
 import random
 import re
@@ -16,18 +15,10 @@ SEED = int(os.environ.get("SEED", str(random.SystemRandom().randrange(10**6))))
 LONGEST_WAIT = 8.0
 
 
-def status():
-    return json.loads(machine.succeed("supervisor status --json"))
-
-
-def wait_until_all_up():
+def wait_for_one_agent_each():
     """Waits until every loop has an agent; their epochs by name. Nobody does anything twice."""
-    up = f'[.loops[] | select(.state == "up" and .pid != null)] | length == {len(LOOPS)}'
-    machine.wait_until_succeeds(f"supervisor status --json | jq -e '{up}'", timeout=600)
-    epochs = {loop["name"]: loop["epoch"] for loop in status()["loops"]}
+    epochs = {name: loop["epoch"] for name, loop in wait_until_all_up().items()}
     assert sorted(epochs) == LOOPS, epochs
-    # `up` is before the process has become the agent's program.
-    machine.wait_until_succeeds(f"[ $(pgrep -u agent -fc cc-ci-test-agent) -ge {len(LOOPS)} ]", timeout=600)
     agents = machine.succeed("pgrep -u agent -fc cc-ci-test-agent")
     assert int(agents) == len(LOOPS), f"{agents.strip()} agents run"
     return epochs
@@ -65,7 +56,7 @@ def found_on_disk():
 def check_state():
     """The state files were read as they are: none was set aside, refused or mended by another."""
     # A supervisor that refuses exits. (One that starts too slowly on a busy computer is killed.)
-    machine.fail("journalctl -b -u cc-ci-orchestrator.service | grep 'Main process exited, code=exited'")
+    machine.fail(f"journalctl -b -u {SUPERVISOR} | grep 'Main process exited, code=exited'")
     aside = machine.succeed("find /var/lib/cc-ci-orchestrator /srv/cc-ci -name '*.foreign-*'")
     assert aside == "", f"set aside: {aside}"
     decisions = machine.succeed("supervisor history --json | jq -r .decision").split()
@@ -76,9 +67,9 @@ chance = random.Random(SEED)
 rows = []
 machine.log(f"{CUTS} cuts, SEED={SEED}")
 machine.start(allow_reboot=True)
-machine.wait_until_succeeds("systemctl is-active cc-ci-orchestrator.service", timeout=600)
+machine.wait_until_succeeds(f"systemctl is-active {SUPERVISOR}", timeout=600)
 machine.log(machine.succeed("supervisor --version"))
-epochs = wait_until_all_up()
+epochs = wait_for_one_agent_each()
 phase = status()["phase"]["index"]
 
 for cut in range(1, CUTS + 1):
@@ -94,8 +85,8 @@ for cut in range(1, CUTS + 1):
         machine.log(rows[-1])
         assert found >= returned, f"{found} is older than the last phase whose advance had returned, {returned}"
         assert found <= asked, f"{found} was never reached: the last one asked for was {asked}"
-        machine.wait_until_succeeds("systemctl is-active cc-ci-orchestrator.service", timeout=600)
-        before, epochs = epochs, wait_until_all_up()
+        machine.wait_until_succeeds(f"systemctl is-active {SUPERVISOR}", timeout=600)
+        before, epochs = epochs, wait_for_one_agent_each()
         again = [name for name in LOOPS if epochs[name] <= before[name]]
         assert not again, f"epochs that were used before: {before}, {epochs}"
         check_state()

@@ -1,6 +1,5 @@
 # The proxy between two machines: ssh through it, the way out killed and back, the shim killed, the network cut and
 # back, the loop that needs it, a reboot. tailscale is a stand-in (guest/usr/local/bin) over a real SOCKS server.
-import json
 
 PROXY = "cc-ci-tailscaled.service"
 SSHD = "$(command -v sshd || echo /usr/sbin/sshd)"
@@ -75,10 +74,10 @@ with subtest("the machines have an ssh to talk by"):
 with subtest("it joins once, and is ready"):
     machine.wait_until_succeeds(f"systemctl is-active {PROXY}", timeout=300)
     wait_until_up()
-    status = proxy()
-    assert (status["backend"], status["starts"]) == ("Running", 1), status
+    now = proxy()
+    assert (now["backend"], now["starts"]) == ("Running", 1), now
     assert joins() == 1
-    assert machine.get_unit_property(PROXY, "StatusText").startswith("up; "), status
+    assert machine.get_unit_property(PROXY, "StatusText").startswith("up; "), now
 
 with subtest("the key shows nowhere"):
     # (The brackets keep the command from finding itself.)
@@ -152,10 +151,10 @@ with subtest("the same while the proxy itself is not there"):
     wait_for_loop("builder", "up")
 
 with subtest("after a reboot all of it is back by itself, without joining again"):
-    boot = machine.succeed("cat /proc/sys/kernel/random/boot_id")
+    boot = boot_id()
     machine.reboot()
     machine.wait_until_succeeds(f"systemctl is-active {PROXY}", timeout=600)
-    assert machine.succeed("cat /proc/sys/kernel/random/boot_id") != boot
+    assert boot_id() != boot
     wait_until_up()
     assert machine.succeed(ssh("echo again")) == "again\n"
     wait_for_loop("builder", "up")

@@ -1,28 +1,6 @@
 # Three loops at the second of three phases; the machine reboots; all of it is back by itself.
-import json
 
 LOOPS = ["adversary", "builder", "orchestrator"]
-
-
-def status():
-    return json.loads(machine.succeed("supervisor status --json"))
-
-
-def loops():
-    return {loop["name"]: loop for loop in status()["loops"]}
-
-
-def wait_until_all_up():
-    """Waits until every loop has an agent; the loops."""
-    up = '.loops[] | select(.state == "up" and .pid != null) | "/proc/\\(.pid)/cmdline"'
-    # `up` is before the process is in its cgroup and has become the agent's program.
-    agents = f"grep -lasz cc-ci-test- /dev/null $(supervisor status --json | jq -r '{up}')"
-    machine.wait_until_succeeds(f"test $({agents} | wc -l) = 3", timeout=600)
-    return loops()
-
-
-def boot_id():
-    return machine.succeed("cat /proc/sys/kernel/random/boot_id").strip()
 
 
 machine.start(allow_reboot=True)

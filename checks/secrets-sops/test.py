@@ -1,21 +1,15 @@
 # Secrets that sops-nix decrypts and the placer puts in place: there before the first agent starts. With a wrong key the
 # loops that need them are held with that reason, and what was placed before stays. NixOS only.
-import json
 
 KEY = "/var/lib/sops-nix/key.txt"
 FILES = "/srv/cc-ci/.testenv /home/agent/.deploy/key"
-
-
-def loop(name):
-    found = json.loads(machine.succeed("supervisor status --json"))["loops"]
-    return {loop["name"]: loop for loop in found}[name]
 
 
 def wait_until(name, state):
     """Waits until the loop is in that state, with an agent if that is `up`; the loop."""
     it_is = f'.loops[] | select(.name == "{name}") | .state == "{state}" and (.pid != null) == (.state == "up")'
     machine.wait_until_succeeds(f"supervisor status --json | jq -e '{it_is}'", timeout=300)
-    return loop(name)
+    return loops()[name]
 
 
 def placed():

@@ -1,10 +1,8 @@
 # Secrets are placed before the agents that read them start, also after a reboot and two power cuts; a changed one
 # arrives, a broken one changes nothing; a user's races get nothing; and no value is anywhere else. In the guest:
 # `cc-ci-test-sources` stands in for sops-nix, `cc-ci-test-reader` for an agent, `cc-ci-test-race` plays the tricks.
-import json
 
 SECRETS = "cc-ci-secrets.service"
-SUPERVISOR = "cc-ci-orchestrator.service"
 LOOPS = ["builder", "orchestrator"]
 TESTENV = "/home/agent/.testenv"
 # Where each goes, with its owner, group and mode.
@@ -16,19 +14,10 @@ PLACED = {
 VALUES = "/run/cc-ci-test-values"
 
 
-def loops():
-    found = json.loads(machine.succeed("supervisor status --json"))["loops"]
-    return {loop["name"]: loop for loop in found}
-
-
 def wait_until_up(*names):
     for name in names:
         up = f'.loops[] | select(.name == "{name}" and .state == "up" and .pid != null)'
         machine.wait_until_succeeds(f"supervisor status --json | jq -e '{up}'", timeout=600)
-
-
-def boot_id():
-    return machine.succeed("cat /proc/sys/kernel/random/boot_id").strip()
 
 
 def sum_of(path):

@@ -1,9 +1,7 @@
 # What an operator stopped or froze stays so over a reboot, until it is started or thawed. A tmux server and the
 # supervisor are killed ten times each, and are both back each time.
-import json
 
 LOOPS = ["adversary", "builder", "orchestrator"]
-SUPERVISOR = "cc-ci-orchestrator.service"
 SESSION = "cc-ci-session@builder.service"
 # Of the sessions. The backslashes are for a shell.
 SLICE = "/sys/fs/cgroup/system.slice/system-cc\\\\x2dci\\\\x2dsession.slice"
@@ -14,14 +12,6 @@ AWAITED = 4
 CRASHES = {"restart", "backoff", "hold"}
 
 
-def status():
-    return json.loads(machine.succeed("supervisor status --json"))
-
-
-def loops():
-    return {loop["name"]: loop for loop in status()["loops"]}
-
-
 def wait_until(condition):
     """Waits until jq says so of the status; the loops."""
     machine.wait_until_succeeds(f"supervisor status --json | jq -e '{condition}'", timeout=600)
@@ -30,7 +20,7 @@ def wait_until(condition):
 
 def wait_until_up(*names):
     """Waits until these loops have an agent, one each, and the rest have none; the loops."""
-    up = "[.loops[] | select(.state == \"up\" and .pid != null) | .name] | sort == " + json.dumps(sorted(names))
+    up = '[.loops[] | select(.state == "up" and .pid != null) | .name] | sort == ' + json.dumps(sorted(names))
     now = wait_until(up)
     count_agents(len(names))
     return now
@@ -54,10 +44,6 @@ def kinds(loop):
 def decisions(name):
     """What was decided of the loop, again and again."""
     return machine.succeed(f"supervisor history {name} --json | jq -r .decision").split()
-
-
-def boot_id():
-    return machine.succeed("cat /proc/sys/kernel/random/boot_id").strip()
 
 
 def main_pid(unit):
@@ -100,20 +86,12 @@ def wait_for_session():
     wait_until(f'[.loops[] | select(.server_pid == {server} and .state == "up" and .pid != null)] | length == 1')
 
 
-def taken_for_hung():
-    """How often the supervisor took each loop's tmux server for hung. On a computer that does much else it may take
-    a slow one for that, and then a loop has one agent more than it would."""
-    killed = 'select(.decision == "session-host-hung") | .loop'
-    said = machine.succeed(f"supervisor history --json | jq -r '{killed}'").split()
-    return {name: said.count(name) for name in LOOPS}
-
-
 def same_agents(before, after, *names):
     """These loops' agents and tmux servers are the processes that they were, and none was started since."""
     global compared
     now = taken_for_hung()
     for name in names:
-        if now[name] > hung[name]:
+        if now.count(name) > hung.count(name):
             machine.log(f"{name} is not compared: its tmux server was slow, and taken for hung")
             continue
         compared += 1
@@ -125,13 +103,13 @@ def one_more_agent(before, after, at_most=1):
     """The loop got a new agent after its session died, and no crash was counted."""
     name = after["name"]
     more = after["epoch"] - before["epoch"]
-    most = at_most + taken_for_hung()[name] - hung[name]
+    most = at_most + taken_for_hung().count(name) - hung.count(name)
     assert 1 <= more <= most, f"{more} agents of {name} were started, not 1 to {most}"
     assert after["restarts"] == before["restarts"], (before, after)
 
 
 compared = 0
-hung = dict.fromkeys(LOOPS, 0)
+hung = []
 machine.start(allow_reboot=True)
 machine.wait_until_succeeds(f"systemctl is-active {SUPERVISOR}", timeout=600)
 first = wait_until_up(*LOOPS)

@@ -1,6 +1,5 @@
 # A real tailnet: the machine joins it in userspace, by a key from a file, and has no way into it but 127.0.0.1:1055. ssh
 # goes through that, the network goes away and comes back, the machine reboots. NixOS only.
-import json
 
 PROXY = "cc-ci-tailscaled.service"
 KEY = "/var/lib/cc-ci-test/auth-key"

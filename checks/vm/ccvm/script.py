@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import RequestedAssertionFailed, ScenarioTimeout
 from .log import Log
-from .scenario import Scenario
+from .scenario import CHECKS, Scenario
 from .units import retry
 
 if TYPE_CHECKING:
     from .machine import Machine
 
 CONSOLE_LINES = 40
+# Goes before each script, as under NixOS's driver (checks/nixos.nix).
+PRELUDE = CHECKS / "prelude.py"
 
 
 class AssertionTester(unittest.TestCase):
@@ -77,10 +79,11 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 def run_script(scenario: Scenario, machines: list[Machine], log: Log) -> str | None:
     """Runs the scenario; None if all of it was so, else what was not. What failed is printed."""
-    code = compile(scenario.script.read_text(), str(scenario.script), "exec")
+    names = symbols(machines, log)
     try:
         with time_limit(scenario.timeout_minutes * 60):
-            exec(code, symbols(machines, log))  # noqa: S102 - the script is the test
+            for file in (PRELUDE, scenario.script):
+                exec(compile(file.read_text(), str(file), "exec"), names)  # noqa: S102 - the script is the test
     except (Exception, ScenarioTimeout) as error:
         tell_failure(error, scenario.script, machines, log)
         return str(error).split("\n", 1)[0] or type(error).__name__
@@ -92,7 +95,8 @@ def tell_failure(error: BaseException, script: Path, machines: list[Machine], lo
     frames = traceback.extract_tb(error.__traceback__)
     if isinstance(error, (RequestedAssertionFailed, ScenarioTimeout)):
         # How the driver found out says nothing of the cause.
-        frames = traceback.StackSummary.from_list(frame for frame in frames if frame.filename == str(script))
+        scripts = (str(PRELUDE), str(script))
+        frames = traceback.StackSummary.from_list(frame for frame in frames if frame.filename in scripts)
     log.line("FAILED, in:")
     for line in traceback.format_list(frames):
         log.line(line)

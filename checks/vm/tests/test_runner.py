@@ -62,6 +62,15 @@ class Scripts(unittest.TestCase):
         for text in ('subtest "a claim" failed', "line 2", "output: what it printed", "a line of the console"):
             self.assertIn(text, printed)
 
+    def test_a_script_has_what_the_prelude_has(self) -> None:
+        failure, _ = self.run_text('assert json.loads("[1]") == [1]\nassert callable(wait_until_all_up)\n')
+        self.assertIsNone(failure)
+
+    def test_a_failure_in_the_prelude_is_told_with_the_line_that_called_it(self) -> None:
+        _, printed = self.run_text("\nboot_id()\n")
+        for text in ("prelude.py", "test.py", "line 2, in <module>", "output: what it printed"):
+            self.assertIn(text, printed)
+
     def test_an_assertion_of_the_script_is_a_failure(self) -> None:
         failure, printed = self.run_text("assert 1 == 2, 'one is not two'\n")
         self.assertEqual(failure, "one is not two")
