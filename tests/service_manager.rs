@@ -40,9 +40,12 @@ impl Manager {
 
     /// All until the message that is waited for.
     fn hears(&self, what: &str) -> Vec<String> {
-        let begun = Instant::now();
+        self.hears_before(Instant::now() + DEADLINE, what)
+    }
+
+    fn hears_before(&self, deadline: Instant, what: &str) -> Vec<String> {
         let mut heard = Vec::new();
-        while begun.elapsed() < DEADLINE {
+        while Instant::now() < deadline {
             let Some(message) = self.hears_within(Duration::from_secs(1)) else { continue };
             heard.push(message);
             if heard.last().is_some_and(|message| message.contains(what)) {
@@ -85,6 +88,18 @@ fn the_status_is_one_line_that_changes_with_the_loops() {
     let mut said = heard.clone();
     said.dedup();
     assert_eq!(said, heard, "the same line twice in a row");
+}
+
+#[test]
+fn what_a_decision_leads_to_is_told_then_and_not_at_the_next_event() {
+    let mut lab = Lab::new(&a_loop("builder", "litter.sh", ""));
+    let manager = Manager::of(&mut lab, None);
+    lab.start();
+    lab.running("builder");
+    lab.cli(&["stop", "builder"]);
+    // Nothing happens after the last of what it left behind is gone; the next that is due comes in 25 s or later.
+    let limit = Duration::from_secs(20);
+    manager.hears_before(Instant::now() + limit, "1 held (builder: stopped by the operator)");
 }
 
 #[test]

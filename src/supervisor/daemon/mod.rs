@@ -84,6 +84,13 @@ enum Ending {
     Yes,
 }
 
+/// Whether an event was decided about: one may come up only while the queue is worked off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Decided {
+    Nothing,
+    Something,
+}
+
 /// Whether what was dirty is durable now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Saved {
@@ -149,8 +156,9 @@ impl Daemon {
     /// Has the core decide about each event until none is left, then makes durable what is not yet. After a moment of
     /// that it stops, so that whoever asks meanwhile need not wait for a hundred loops that start; what is left in the
     /// queue is gone on with after a look at what has come.
-    fn settle(&mut self) {
+    fn settle(&mut self) -> Decided {
         let until = Instant::now() + AT_A_STRETCH;
+        let mut decided = Decided::Nothing;
         loop {
             let Some(event) = self.queue.pop_front() else {
                 self.clear_waiting();
@@ -160,7 +168,7 @@ impl Daemon {
                 }
                 if self.queue.is_empty() {
                     // Starts that wait go on after a look at what has come.
-                    return;
+                    return decided;
                 }
                 continue;
             };
@@ -173,13 +181,14 @@ impl Daemon {
                 }
             }
             let actions = decide(&self.world, event.clone(), now);
+            decided = Decided::Something;
             match event {
                 // What cannot be made durable is not done, and is said to whoever asked.
                 Event::Asked { request, .. } => self.carry_out_asked(request, actions),
                 _ => self.carry_out(actions),
             }
             if self.ending == Ending::No && !self.queue.is_empty() && Instant::now() >= until {
-                return;
+                return decided;
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The one place that waits: every descriptor that can tell something, until the next moment at which something is due.
 
 use super::tasks::{Retry, Running};
-use super::{Daemon, Ending, Turn};
+use super::{Daemon, Decided, Ending, Turn};
 use crate::supervisor::control;
 use crate::supervisor::core::event::{Event, Leave};
 use crate::supervisor::names::LoopName;
@@ -32,9 +32,7 @@ enum Token {
 impl Daemon {
     /// Deals with the events at hand, waits for the next, and takes it in.
     pub(super) fn turn(&mut self) -> anyhow::Result<Turn> {
-        let decided = !self.queue.is_empty();
-        self.settle();
-        if decided {
+        if self.settle() == Decided::Something {
             self.tell_manager();
         }
         if self.ending == Ending::Yes {
