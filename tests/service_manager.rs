@@ -6,10 +6,11 @@ mod support;
 
 use rustix::process::Signal;
 use std::io::ErrorKind;
-use std::os::unix::net::UnixDatagram;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
 use support::script::a_loop;
-use support::{DEADLINE, Lab};
+use support::{DEADLINE, Lab, read, when};
 
 struct Manager {
     socket: UnixDatagram,
@@ -106,7 +107,7 @@ fn what_a_decision_leads_to_is_told_then_and_not_at_the_next_event() {
 fn the_watchdog_is_fed_for_as_long_as_the_event_loop_turns() {
     let mut lab = Lab::new(&a_loop("builder", "agent.sh", ""));
     let manager = Manager::of(&mut lab, Some(Duration::from_millis(400)));
-    // Nothing else is waited for: the socket holds eleven messages, and the daemon waits for room in it.
+    // Nothing else is waited for: the socket holds eleven messages, and what comes then is lost.
     lab.spawn_only();
     manager.hears("READY=1");
     for _ in 0..5 {
@@ -117,6 +118,31 @@ fn the_watchdog_is_fed_for_as_long_as_the_event_loop_turns() {
     assert_eq!(manager.hears_within(Duration::from_millis(900)), None, "it is fed by something else");
     lab.signal(Signal::CONT);
     manager.hears("WATCHDOG=1");
+}
+
+#[test]
+fn a_service_manager_that_reads_nothing_holds_nothing_up_and_is_told_the_rest_when_it_reads() {
+    let mut lab = Lab::new(&a_loop("builder", "agent.sh", ""));
+    let manager = Manager::of(&mut lab, Some(Duration::from_millis(20)));
+    lab.start();
+    // The socket holds eleven messages, and the watchdog is fed a hundred times a second.
+    lab.wait_for("the daemon to say that nobody listens", || {
+        let said = read(&lab.path("stderr"));
+        when(said.contains("telling the service manager"), said)
+    });
+    lab.cli(&["stop", "builder"]);
+    manager.hears("1 held (builder: stopped by the operator)");
+}
+
+#[test]
+fn a_service_manager_with_an_abstract_socket_is_told() {
+    let mut lab = Lab::new(&a_loop("builder", "agent.sh", ""));
+    let name = format!("cc-ci-test-{}", lab.path("notify").display());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let manager = Manager { socket: UnixDatagram::bind_addr(&address).unwrap() };
+    lab.options.env.push(("NOTIFY_SOCKET".into(), format!("@{name}")));
+    lab.start();
+    manager.hears("READY=1");
 }
 
 #[test]

@@ -20,7 +20,9 @@ pub async fn keep(state: Arc<State>) {
             manager.ready();
         }
         manager.status(&line(&state));
-        let fallback = state.config.ready_after.filter(|_| !manager.knows_ready()).map(|limit| began + limit);
+        // Once it is over, a manager that could not be told is told with the next sign of life.
+        let waits = long_enough.is_none() && !manager.knows_ready();
+        let fallback = state.config.ready_after.filter(|_| waits).map(|limit| began + limit);
         tokio::select! {
             _ = alive.tick() => manager.alive(),
             // Their senders are in `state`.
@@ -47,7 +49,7 @@ fn line(state: &State) -> String {
 
 /// The end begins.
 pub fn stopping() {
-    if let Some(manager) = Manager::from_environment() {
+    if let Some(mut manager) = Manager::from_environment() {
         manager.stopping();
     }
 }

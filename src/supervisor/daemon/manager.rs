@@ -34,19 +34,19 @@ impl Daemon {
         told.manager.status(&summary::line(&self.world, now));
     }
 
-    /// When it is due.
+    /// When it is due: that we are alive, and what it could not be told before.
     pub(super) fn tell_alive(&mut self, now: Now) {
         let Some(told) = &mut self.told else { return };
-        if let (Some(at), Some(every)) = (told.alive_at, told.manager.alive_every()) {
-            if now.boot >= at {
-                told.manager.alive();
-                told.alive_at = Some(now.boot.saturating_add(millis(every)));
-            }
+        let (Some(at), Some(every)) = (told.alive_at, told.manager.alive_every()) else { return };
+        if now.boot >= at {
+            told.manager.alive();
+            told.alive_at = Some(now.boot.saturating_add(millis(every)));
+            self.tell_manager();
         }
     }
 
-    pub(super) fn tell_stopping(&self) {
-        if let Some(told) = &self.told {
+    pub(super) fn tell_stopping(&mut self) {
+        if let Some(told) = &mut self.told {
             told.manager.stopping();
         }
     }
